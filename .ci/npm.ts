@@ -1,0 +1,59 @@
+/**
+ * Fetches one package from the npm registry into a scratch folder.
+ *
+ * Where `npm` is installed it does the work, so that everything configured for it (registry, proxy, certificates)
+ * holds; otherwise Deno's own npm client does, which reads `.npmrc` and `NPM_CONFIG_REGISTRY`. Either verifies the
+ * registry's integrity hash of the package; the callers verify the content once more against hashes of their own.
+ */
+
+/** How long a fetch may take, in milliseconds; the largest package here is some 50 MB. */
+const FETCH_MS_MAX = 300_000;
+
+/**
+ * Runs `use` on the folder of the unpacked package `name@version`, and removes the folder afterwards.
+ *
+ * Throws an `Error` of one line that names both attempts where neither client brings the package.
+ */
+export async function withNpmPackage<T>(
+  name: string,
+  version: string,
+  use: (folder: string) => Promise<T>,
+): Promise<T> {
+  const scratch = await Deno.makeTempDir({ prefix: "exitbox-npm-" });
+  try {
+    const spec = `${name}@${version}`;
+    // A package.json of its own keeps npm from looking for a project in the folders above.
+    await Deno.writeTextFile(`${scratch}/package.json`, "{}\n");
+    const quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"];
+    const byNpm = await attempt("npm", ["install", "--prefix", scratch, ...quiet, spec], scratch);
+    if (byNpm !== null) {
+      await Deno.writeTextFile(`${scratch}/deno.json`, `{ "nodeModulesDir": "auto", "lock": false }\n`);
+      const byDeno = await attempt(Deno.execPath(), ["install", "--quiet", `npm:${spec}`], scratch);
+      if (byDeno !== null) throw new Error(`${spec}: npm: ${byNpm}; deno: ${byDeno}`);
+    }
+    return await use(`${scratch}/node_modules/${name}`);
+  } finally {
+    await Deno.remove(scratch, { recursive: true });
+  }
+}
+
+/** Runs one client; null is success, otherwise the reason in one line. */
+async function attempt(program: string, args: string[], cwd: string): Promise<string | null> {
+  try {
+    const { success, stderr } = await new Deno.Command(program, {
+      args,
+      cwd,
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+      env: { NO_COLOR: "1" },
+      signal: AbortSignal.timeout(FETCH_MS_MAX),
+    }).output();
+    if (success) return null;
+    const lines = new TextDecoder().decode(stderr).split("\n").map((line) => line.trim()).filter((line) => line !== "");
+    return lines.find((line) => /error/i.test(line)) ?? lines[0] ?? "failed without a message";
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "not installed";
+    return error instanceof Error ? error.message : String(error);
+  }
+}
