@@ -1,0 +1,89 @@
+/**
+ * Policies: behaviour on which people disagree, as named values that are chosen in one place (DESIGN rule 5).
+ *
+ * A policy is declared beside the code that obeys it. Its chosen value is a small number in the machine's shared memory,
+ * so that every worker, and a dump, agrees on it.
+ *
+ * @module
+ */
+import { BadInput } from "./bad_input.ts";
+import { suggestion } from "./nearest_name.ts";
+
+/** What one value of a policy means and who claims it. */
+export interface PolicyValue {
+  /** The value's name on the command line. */
+  readonly name: string;
+  /** What happens under it, and the source of the claim. */
+  readonly claim: string;
+}
+
+/** A named disagreement. */
+export interface Policy<V extends string = string> {
+  /** `area.question`, as on the command line. */
+  readonly name: string;
+  /** The question in one sentence. */
+  readonly question: string;
+  /** The values; the first is the default. */
+  readonly values: readonly PolicyValue[];
+  /** Position of this policy among all; its value is the byte at this place of the machine's policy area. */
+  readonly index: number;
+  /** Numbers of the values, for comparison in agents. */
+  readonly is: { readonly [K in V]: number };
+}
+
+/** Most policies that a process can declare: the size in bytes of the machine's policy area. */
+export const POLICIES_MAX = 128;
+
+const all: Policy[] = [];
+
+/**
+ * Declares a policy. The first value is the default. Throws `TypeError` on a repeated name.
+ *
+ * @example
+ * ```ts
+ * const entry = policy("vtl.entry", "What a VTL entry leaves in the shared registers", {
+ *   "shared-live": "the lower VTL's values (TLFS, VSM)",
+ *   "vtl2-restored": "VTL2's own (openvmm 3360, first version)",
+ * });
+ * ```
+ */
+export function policy<V extends string>(
+  name: string,
+  question: string,
+  values: { readonly [K in V]: string },
+): Policy<V> {
+  if (all.some((other) => other.name === name)) throw new TypeError(`Policy '${name}' is declared twice`);
+  const names = Object.keys(values) as V[];
+  const declared: Policy<V> = {
+    name,
+    question,
+    values: names.map((value) => ({ name: value, claim: values[value] })),
+    index: all.length,
+    is: Object.fromEntries(names.map((value, number) => [value, number])) as { [K in V]: number },
+  };
+  if (all.length === POLICIES_MAX) throw new TypeError(`More than ${POLICIES_MAX} policies`);
+  all.push(declared as unknown as Policy);
+  return declared;
+}
+
+/** All declared policies, by name. */
+export function policies(): readonly Policy[] {
+  return [...all].sort((a, b) => a.name < b.name ? -1 : 1);
+}
+
+/** The policy called `name`. Throws {@linkcode BadInput} that suggests the nearest name when there is none. */
+export function policyNamed(name: string): Policy {
+  const found = all.find((candidate) => candidate.name === name);
+  if (!found) throw new BadInput(`Unknown policy "${name}"${suggestion(name, all.map((known) => known.name))}`);
+  return found;
+}
+
+/** The number of the value called `value`. Throws {@linkcode BadInput} that lists the values when there is none. */
+export function policyValue(policy: Policy, value: string): number {
+  const number = policy.values.findIndex((candidate) => candidate.name === value);
+  if (number < 0) {
+    const known = policy.values.map((candidate) => candidate.name);
+    throw new BadInput(`Policy "${policy.name}" has no value "${value}", expected ${known.join(", ")}`);
+  }
+  return number;
+}

@@ -1,0 +1,120 @@
+/**
+ * How an agent touches memory that another agent can see at the same time: one method per kind of access, named after
+ * its ordering. A step makes at most one such action. Guest instructions reach guest RAM through the CPU instead.
+ *
+ * The concurrent and the deterministic runtime give agents a {@linkcode DirectPort}; the explorer gives them one that
+ * records what a step read and wrote and, under x86-TSO, holds back plain and release stores. An agent cannot tell.
+ *
+ * @module
+ */
+import type { MachineMemory } from "./machine_memory.ts";
+
+/** Accesses to shared memory. `at` is a byte offset, naturally aligned for its size; 32-bit values are int32. */
+export interface MemoryPort {
+  /** A load that later accesses of this agent may not pass (x86: a plain load). */
+  load8(at: number): number;
+  /** See {@linkcode MemoryPort.load8}. */
+  load16(at: number): number;
+  /** See {@linkcode MemoryPort.load8}. */
+  load32(at: number): number;
+  /** See {@linkcode MemoryPort.load8}. */
+  load64(at: number): bigint;
+  /** A plain or release store: under x86-TSO others may see it late, in program order. */
+  store8(at: number, value: number): void;
+  /** See {@linkcode MemoryPort.store8}. */
+  store16(at: number, value: number): void;
+  /** See {@linkcode MemoryPort.store8}. */
+  store32(at: number, value: number): void;
+  /** See {@linkcode MemoryPort.store8}. */
+  store64(at: number, value: bigint): void;
+  /** Locked exchange; returns the old value. A full fence. */
+  exchange8(at: number, value: number): number;
+  /** See {@linkcode MemoryPort.exchange8}. */
+  exchange32(at: number, value: number): number;
+  /** Locked compare-exchange; returns the old value. A full fence whether it stored or not. */
+  compareExchange8(at: number, expected: number, value: number): number;
+  /** See {@linkcode MemoryPort.compareExchange8}. */
+  compareExchange32(at: number, expected: number, value: number): number;
+  /** Locked add; returns the old value. A full fence. */
+  add32(at: number, value: number): number;
+  /** Locked or; returns the old value. A full fence. */
+  or32(at: number, bits: number): number;
+  /** Locked and; returns the old value. A full fence. */
+  and32(at: number, bits: number): number;
+  /** Copies `length` bytes that no other agent may be writing (ownership is the caller's claim). */
+  copy(to: number, from: number, length: number): void;
+  /** Stores zero in `length` bytes. */
+  zero(at: number, length: number): void;
+  /** Drains the store buffer: what an IPI send, a hypercall, a VTL switch or a system call does (openhcl.md h). */
+  fence(): void;
+}
+
+/** Accesses straight to memory; locked ones are sequentially consistent `Atomics`. */
+export class DirectPort implements MemoryPort {
+  readonly #u8: Uint8Array<SharedArrayBuffer>;
+  readonly #u16: Uint16Array<SharedArrayBuffer>;
+  readonly #i32: Int32Array<SharedArrayBuffer>;
+  readonly #u64: BigUint64Array<SharedArrayBuffer>;
+
+  /** A port to `memory`. */
+  constructor(memory: MachineMemory) {
+    this.#u8 = memory.u8;
+    this.#u16 = memory.u16;
+    this.#i32 = memory.i32;
+    this.#u64 = memory.u64;
+  }
+  load8(at: number): number {
+    return Atomics.load(this.#u8, at);
+  }
+  load16(at: number): number {
+    return Atomics.load(this.#u16, at >>> 1);
+  }
+  load32(at: number): number {
+    return Atomics.load(this.#i32, at >>> 2);
+  }
+  load64(at: number): bigint {
+    return Atomics.load(this.#u64, at >>> 3);
+  }
+  store8(at: number, value: number): void {
+    Atomics.store(this.#u8, at, value);
+  }
+  store16(at: number, value: number): void {
+    Atomics.store(this.#u16, at >>> 1, value);
+  }
+  store32(at: number, value: number): void {
+    Atomics.store(this.#i32, at >>> 2, value);
+  }
+  store64(at: number, value: bigint): void {
+    Atomics.store(this.#u64, at >>> 3, value);
+  }
+  exchange8(at: number, value: number): number {
+    return Atomics.exchange(this.#u8, at, value);
+  }
+  exchange32(at: number, value: number): number {
+    return Atomics.exchange(this.#i32, at >>> 2, value);
+  }
+  compareExchange8(at: number, expected: number, value: number): number {
+    return Atomics.compareExchange(this.#u8, at, expected, value);
+  }
+  compareExchange32(at: number, expected: number, value: number): number {
+    return Atomics.compareExchange(this.#i32, at >>> 2, expected, value);
+  }
+  add32(at: number, value: number): number {
+    return Atomics.add(this.#i32, at >>> 2, value);
+  }
+  or32(at: number, bits: number): number {
+    return Atomics.or(this.#i32, at >>> 2, bits);
+  }
+  and32(at: number, bits: number): number {
+    return Atomics.and(this.#i32, at >>> 2, bits);
+  }
+  copy(to: number, from: number, length: number): void {
+    this.#u8.copyWithin(to, from, from + length);
+  }
+  zero(at: number, length: number): void {
+    this.#u8.fill(0, at, at + length);
+  }
+  fence(): void {
+    // Atomics are sequentially consistent already.
+  }
+}
