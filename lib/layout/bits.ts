@@ -37,13 +37,28 @@ type BitNames<Rows extends readonly BitRow[]> = Rows[number][2];
 type RowOf<Rows extends readonly BitRow[], Name> = Extract<Rows[number], readonly [number, number, Name, ...unknown[]]>;
 /** `number` for a field of up to 53 bits, `bigint` above. */
 type BitValue<Rows extends readonly BitRow[], Name> = RowOf<Rows, Name>[1] extends WideWidth ? bigint : number;
+/** What listings and checks need of any bitfield. */
+export interface AnyBits {
+  /** Tells a bitfield from other declarations. */
+  readonly kind: "bits";
+  /** The bitfield's name, as its source has it. */
+  readonly name: string;
+  /** Bytes of the storage unit. */
+  readonly size: number;
+  /** The document or repository and symbol that defines it. */
+  readonly source: string;
+  /** Rows in order. */
+  readonly fields: readonly BitField[];
+  /** A table of the declaration as text. */
+  describe(): string;
+}
+
 /** A bitfield declaration; also the type of a field that holds it. */
-export interface Bits<Word extends number | bigint, Rows extends readonly BitRow[]> extends FieldType<Word, never> {
+export interface Bits<Word extends number | bigint, Rows extends readonly BitRow[]>
+  extends FieldType<Word, never>, AnyBits {
   readonly kind: "bits";
   /** The storage unit's type. */
   readonly storage: IntegerType<Word>;
-  /** Rows in order, for listings. */
-  readonly fields: readonly BitField[];
   /** Least significant bit of each field. */
   readonly shift: Readonly<Record<BitNames<Rows>, number>>;
   /** Each field's bits in place, in the storage's own kind: `number` up to 32 bits, else `bigint`. */
@@ -62,8 +77,6 @@ export interface Bits<Word extends number | bigint, Rows extends readonly BitRow
   make(fields: Readonly<Partial<Record<BitNames<Rows>, number | bigint | boolean>>>): Word;
   /** Plain data for a value: each field by name (`"0x…"` above 53 bits), reserved bits that are set as `reserved_N`. */
   decodeValue(value: number | bigint): { readonly [name: string]: Decoded };
-  /** A table of the declaration as text. */
-  describe(): string;
 }
 
 /**
@@ -125,6 +138,7 @@ export function bits<Word extends number | bigint, const Rows extends readonly B
   return {
     kind: "bits",
     name,
+    source,
     size: storage.size,
     at: {},
     storage,

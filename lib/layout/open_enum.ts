@@ -6,6 +6,12 @@
 
 import { type FieldType, hex, type NumberType, u16, u32, u64, u8 } from "./field_type.ts";
 
+/** `value` as a number, or `NaN`, which no name has, where a number would not be exact. */
+function toSafeNumber(value: bigint): number {
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : NaN;
+}
+
 /** An open enumeration: the named values, the way back to a name, and field types of several widths. */
 export interface OpenEnum<Values extends Readonly<Record<string, number>>> {
   /** The enumeration's name, as the specification has it. */
@@ -47,7 +53,10 @@ export function openEnum<const Values extends Readonly<Record<string, number>>>(
     if (!Number.isSafeInteger(value)) throw new TypeError(`${enumName}.${name} is not an integer`);
     if (!names.has(value)) names.set(value, name);
   }
-  const name = (value: number | bigint) => names.get(Number(value)) ?? `${enumName}(${hex(value)})`;
+  // A declared value below zero stands for the 64-bit two's complement, as a negative exit code is read from memory.
+  const name = (value: number | bigint) =>
+    names.get(typeof value === "bigint" ? toSafeNumber(BigInt.asIntN(64, value)) : value) ??
+      `${enumName}(${hex(value)})`;
   const as = (type: NumberType): NumberType => ({
     ...type,
     kind: "enum",

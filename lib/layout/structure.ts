@@ -78,21 +78,36 @@ export type Accessor<Rows extends readonly Row[]> =
   & { [R in Rows[number] as ScalarName<R>]: ValueOf<R> }
   & { readonly [R in Rows[number] as AggregateName<R>]: ValueOf<R> };
 
-/** A declared structure or union; also the type of a field that holds one. */
-export interface Structure<Rows extends readonly Row[]> extends FieldType<Accessor<Rows>, PathsOf<Rows>> {
+/** What listings and checks need of any structure or union. */
+export interface AnyStructure {
+  /** Whether fields may lie over one another. */
   readonly kind: "structure" | "union";
+  /** The structure's name, as its source has it. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
   /** The document or repository and symbol that defines it. */
   readonly source: string;
+  /** Byte offsets of the fields and of the parts inside them, by dotted name. */
+  readonly at: Readonly<Record<string, number>>;
   /** Every field in order, reserved ones included. */
   readonly fields: readonly Field[];
   /** The field of that name; throws a `RangeError` when there is none. */
   field(name: string): Field;
-  /** Getters and setters over the structure at byte `base` of `view`. Nothing is copied. */
-  accessor(view: DataView, base?: number): Accessor<Rows>;
   /** Plain data for the structure at byte `base`; reserved bytes appear only when one is not zero. */
   decode(view: DataView, base?: number): { readonly [name: string]: Decoded };
   /** A table of the declaration as text. */
   describe(): string;
+}
+
+/** A declared structure or union; also the type of a field that holds one. */
+export interface Structure<Rows extends readonly Row[]>
+  extends FieldType<Accessor<Rows>, PathsOf<Rows>>, Omit<AnyStructure, "at"> {
+  readonly kind: "structure" | "union";
+  /** Getters and setters over the structure at byte `base` of `view`. Nothing is copied. */
+  accessor(view: DataView, base?: number): Accessor<Rows>;
+  /** Plain data for the structure at byte `base`; reserved bytes appear only when one is not zero. */
+  decode(view: DataView, base?: number): { readonly [name: string]: Decoded };
 }
 
 /** A row for `size` reserved bytes at `offset`. */

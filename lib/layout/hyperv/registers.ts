@@ -8,6 +8,7 @@
 import { bits } from "../bits.ts";
 import { u128, u16, u32, u64, u8 } from "../field_type.ts";
 import { reserved, structure, union } from "../structure.ts";
+import { HvSnpInterruptInjection } from "./constants/hypercalls.ts";
 import { HvX64PendingInterruptionType } from "./constants/messages.ts";
 import { HvX64RegisterName } from "./constants/registers.ts";
 import { HvX64SegmentRegister, HvX64TableRegister } from "./segments.ts";
@@ -127,8 +128,8 @@ export const HvRegisterVsmPartitionStatus = bits("HvRegisterVsmPartitionStatus",
 /** What the guest may use of VSM (GuestVsmPartitionConfig). */
 export const HvRegisterGuestVsmPartitionConfig = bits("HvRegisterGuestVsmPartitionConfig", u64, [
   [0, 4, "maximum_vtl", "Highest VTL that the guest may enable"],
-  [4, 2, "vtl0_interrupt_injection", "How interrupts reach VTL0 of an SNP guest"],
-  [6, 2, "vtl1_interrupt_injection", "How interrupts reach VTL1 of an SNP guest"],
+  [4, 2, "vtl0_interrupt_injection", "How interrupts reach VTL0 of an SNP guest", HvSnpInterruptInjection],
+  [6, 2, "vtl1_interrupt_injection", "How interrupts reach VTL1 of an SNP guest", HvSnpInterruptInjection],
 ], "openvmm: vm/hv1/hvdef HvRegisterGuestVsmPartitionConfig");
 
 /** Which VTL a virtual processor runs (VsmVpStatus). */

@@ -30,3 +30,9 @@ export const XMM_NAMES = [
 
 /** x87 registers, from the top of the stack. */
 export const ST_NAMES = ["st0", "st1", "st2", "st3", "st4", "st5", "st6", "st7"] as const;
+
+/** The upper halves of the YMM registers, where those are stored apart from the XMM registers. */
+export const YMM_NAMES = [
+  ...["ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7"] as const,
+  ...["ymm8", "ymm9", "ymm10", "ymm11", "ymm12", "ymm13", "ymm14", "ymm15"] as const,
+] as const;

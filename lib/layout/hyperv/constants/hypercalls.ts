@@ -154,6 +154,14 @@ export const HvInterruptSource = openEnum("HvInterruptSource", {
   IO_APIC: 2,
 });
 
+/** How interrupts reach a VTL of an SNP guest. (openvmm: vm/hv1/hvdef HvSnpInterruptInjection) */
+export const HvSnpInterruptInjection = openEnum("HvSnpInterruptInjection", {
+  RESTRICTED: 0,
+  NORMAL: 1,
+  ALTERNATE: 2,
+  SECURE_AVIC: 3,
+});
+
 /**
  * Outcome of a translation of a guest-virtual address. (openvmm: vm/hv1/hvdef hypercall::TranslateGvaResultCode)
  */
