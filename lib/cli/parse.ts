@@ -101,7 +101,7 @@ function split(
     throw new UsageError(`Unknown flag "${shown}"${suggestion(shown, known)}`, command.name);
   };
   const names = [...flags.keys()];
-  const parsed = parseArgs(marked(command, words, flags), {
+  const parsed = parseArgs(joined(command, words, flags), {
     string: ["_", ...names],
     collect: names,
     unknown,
@@ -118,16 +118,28 @@ function split(
   return { occurrences, operands: parsed._.map(String) };
 }
 
-/** The words with `=true` at each switch, so that the word after it stays an operand whatever it says. */
-function marked(command: Command, words: readonly string[], flags: ReadonlyMap<string, Flag<unknown>>): string[] {
+/**
+ * The words with what `parseArgs` would take otherwise joined by an equals sign: `=true` at each switch, so that the word
+ * after it stays an operand whatever it says, and a `-` (standard input or output) at the flag whose value it is.
+ */
+function joined(command: Command, words: readonly string[], flags: ReadonlyMap<string, Flag<unknown>>): string[] {
   const end = words.indexOf("--");
-  return words.map((word, index) => {
-    if (!word.startsWith("--") || (end >= 0 && index >= end)) return word;
+  const result: string[] = [];
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index];
     const [name, value] = word.slice(2).split("=", 2);
-    if (flags.get(name)?.placeholder !== null) return word;
-    if (value !== undefined) throw new UsageError(`--${name} takes no value`, command.name);
-    return `${word}=true`;
-  });
+    const flag = word.startsWith("--") && (end < 0 || index < end) ? flags.get(name) : undefined;
+    if (flag?.placeholder === null) {
+      if (value !== undefined) throw new UsageError(`--${name} takes no value`, command.name);
+      result.push(`${word}=true`);
+    } else if (flag !== undefined && value === undefined && words[index + 1] === "-") {
+      result.push(`${word}=-`);
+      index++;
+    } else {
+      result.push(word);
+    }
+  }
+  return result;
 }
 
 /** Throws unless there are as many operands as the command declares. */
