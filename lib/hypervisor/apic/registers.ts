@@ -9,51 +9,31 @@
  * @module
  */
 
+import { ApicBase, Icr, Lvt, Svr } from "../../layout/x64/apic.ts";
+import { APIC, ApicDeliveryMode, ApicDestinationShorthand, ApicRegister } from "../../layout/x64/constants.ts";
+
 /** Register numbers. */
-export const APIC_REGISTER = {
-  ID: 0x02,
-  VERSION: 0x03,
-  TPR: 0x08,
-  APR: 0x09,
-  PPR: 0x0a,
-  EOI: 0x0b,
-  RRD: 0x0c,
-  LDR: 0x0d,
-  DFR: 0x0e,
-  SVR: 0x0f,
-  ISR0: 0x10,
-  TMR0: 0x18,
-  IRR0: 0x20,
-  ESR: 0x28,
-  ICR0: 0x30,
-  ICR1: 0x31,
-  LVT_TIMER: 0x32,
-  LVT_THERMAL: 0x33,
-  LVT_PMC: 0x34,
-  LVT_LINT0: 0x35,
-  LVT_LINT1: 0x36,
-  LVT_ERROR: 0x37,
-  TIMER_ICR: 0x38,
-  TIMER_CCR: 0x39,
-  TIMER_DCR: 0x3e,
-  SELF_IPI: 0x3f,
-} as const;
+export const APIC_REGISTER = ApicRegister.values;
+/** Delivery modes of the ICR, of LVT entries, and of messages. */
+export const DELIVERY_MODE = ApicDeliveryMode.values;
+/** Destination shorthands of the ICR. */
+export const SHORTHAND = ApicDestinationShorthand.values;
 
 /** First MSR of the x2APIC. */
-export const X2APIC_MSR_BASE = 0x800;
+export const X2APIC_MSR_BASE: number = APIC.X2APIC_MSR_BASE;
 /** Last MSR of the range that belongs to the x2APIC, reserved ones included. */
 export const X2APIC_MSR_LAST = 0x8ff;
 /** Where the MMIO page lies after reset. */
-export const APIC_BASE_ADDRESS = 0xfee0_0000;
+export const APIC_BASE_ADDRESS: number = APIC.BASE_ADDRESS;
 
 /** Bits of the APIC_BASE MSR's low half. */
 export const APIC_BASE = {
   /** Bootstrap processor; read only. */
-  BSP: 1 << 8,
+  BSP: ApicBase.low.bsp,
   /** x2APIC mode. */
-  EXTD: 1 << 10,
+  EXTD: ApicBase.low.x2apic,
   /** The APIC exists. */
-  ENABLE: 1 << 11,
+  ENABLE: ApicBase.low.enable,
 } as const;
 /** Reserved bits in the low half of APIC_BASE: 7:0 and 9. */
 export const APIC_BASE_RESERVED_LOW = 0x2ff;
@@ -62,31 +42,16 @@ export const APIC_BASE_PAGE_LOW = 0xffff_f000 | 0;
 /** Reserved bits in the high half of APIC_BASE: 63:48 beyond the physical address width. */
 export const APIC_BASE_RESERVED_HIGH = 0xffff_0000 | 0;
 
-/** Delivery modes of the ICR, of LVT entries, and of messages. */
-export const DELIVERY_MODE = {
-  FIXED: 0,
-  LOWEST_PRIORITY: 1,
-  SMI: 2,
-  REMOTE_READ: 3,
-  NMI: 4,
-  INIT: 5,
-  SIPI: 6,
-  EXTINT: 7,
-} as const;
-
-/** Destination shorthands of the ICR. */
-export const SHORTHAND = { NONE: 0, SELF: 1, ALL_INCLUDING_SELF: 2, ALL_EXCLUDING_SELF: 3 } as const;
-
 /** Fields of the ICR's low half. */
 export const ICR = {
-  VECTOR: 0xff,
-  DELIVERY_MODE_SHIFT: 8,
+  VECTOR: Icr.low.vector,
+  DELIVERY_MODE_SHIFT: Icr.shift.delivery_mode,
   DELIVERY_MODE: 7,
-  LOGICAL: 1 << 11,
-  DELIVERY_PENDING: 1 << 12,
-  LEVEL_ASSERT: 1 << 14,
-  TRIGGER_LEVEL: 1 << 15,
-  SHORTHAND_SHIFT: 18,
+  LOGICAL: Icr.low.destination_mode_logical,
+  DELIVERY_PENDING: Icr.low.delivery_pending,
+  LEVEL_ASSERT: Icr.low.level_assert,
+  TRIGGER_LEVEL: Icr.low.trigger_mode_level,
+  SHORTHAND_SHIFT: Icr.shift.destination_shorthand,
   SHORTHAND: 3,
 } as const;
 /** Bits of the x2APIC ICR's low half that must be zero: 31:20, 17:16 and 13. */
@@ -96,14 +61,15 @@ export const ICR_WRITABLE = 0x000c_cfff;
 
 /** Fields of an LVT entry. */
 export const LVT = {
-  VECTOR: 0xff,
-  DELIVERY_MODE_SHIFT: 8,
+  VECTOR: Lvt.mask.vector,
+  DELIVERY_MODE_SHIFT: Lvt.shift.delivery_mode,
   DELIVERY_MODE: 7,
-  DELIVERY_STATUS: 1 << 12,
-  REMOTE_IRR: 1 << 14,
-  TRIGGER_LEVEL: 1 << 15,
-  MASKED: 1 << 16,
-  PERIODIC: 1 << 17,
+  DELIVERY_STATUS: Lvt.mask.delivery_status,
+  REMOTE_IRR: Lvt.mask.remote_irr,
+  TRIGGER_LEVEL: Lvt.mask.trigger_mode_level,
+  MASKED: Lvt.mask.masked,
+  /** Timer mode 1. */
+  PERIODIC: Lvt.make({ timer_mode: 1 }),
 } as const;
 
 /** LVT entries in the order of their registers, from LVT_TIMER on. */
@@ -116,7 +82,7 @@ export const LVT_WRITABLE: readonly number[] = [0x300ff, 0x107ff, 0x107ff, 0x1a7
 export const LVT_READ_ONLY = LVT.DELIVERY_STATUS | LVT.REMOTE_IRR;
 
 /** SVR: the APIC is enabled by software. */
-export const SVR_ENABLE = 1 << 8;
+export const SVR_ENABLE: number = Svr.mask.enable;
 /** SVR: vector, enable, focus processor checking. */
 export const SVR_WRITABLE = 0x3ff;
 /** SVR after reset: vector 0xff, disabled. */
