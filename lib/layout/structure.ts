@@ -1,10 +1,10 @@
 /**
  * Structures and unions, declared once: offsets, accessors, decoders and listings derive from one table.
  *
- * A row is `["efer", 0x0d0, u64, "Extended feature enable"]`, rows are in the manual's order, and `reserved(0x0d8, 104)`
- * stands for bytes that have no meaning; it names itself by its offset. A declaration throws a `TypeError` at load unless
- * its rows ascend, none overlaps another, no byte is left out, and they end exactly at the declared size. Fields that lie
- * over one another are possible only inside a `union`.
+ * A row is `["efer", 0x0d0, u64, "Extended feature enable"]`, rows are in the manual's order, and `reserved(0x0d8,
+ * 104)` stands for bytes that have no meaning; it names itself by its offset. A declaration throws a `TypeError` at
+ * load unless its rows ascend, none overlaps another, no byte is left out, and they end exactly at the declared size.
+ * Fields that lie over one another are possible only inside a `union`.
  *
  * Hot code takes byte offsets, `const RAX = HvX64IoPortInterceptMessage.at.rax`, and does its own loads and stores;
  * accessors and decoders are for everything else. Everything works on shared and on plain buffers.

@@ -9,10 +9,11 @@
 import { openEnum } from "../../open_enum.ts";
 
 /**
- * Why a guest left, or the error code of a #VC: they are the same numbers. The negative ones are what the processor reports as
- * 64-bit all ones and below.
+ * Why a guest left, or the error code of a #VC: they are the same numbers. The negative ones are what the processor
+ * reports as 64-bit all ones and below.
  *
- * VMCB intercept bit n makes exit code n, for 0 to 0xa6. Codes from 0x80000001 on are written by the guest into SW_EXITCODE.
+ * VMCB intercept bit n makes exit code n, for 0 to 0xa6. Codes from 0x80000001 on are written by the guest into
+ * SW_EXITCODE.
  */
 export const SevExitCode = openEnum("SevExitCode", {
   CR0_READ: 0x00,
@@ -242,8 +243,9 @@ export const SevExitCode = openEnum("SevExitCode", {
 });
 
 /**
- * Exit codes with which an SEV-ES guest leaves by itself (automatic exits), as inclusive ranges. Every other intercepted event
- * becomes a #VC in the guest. A nested page fault is automatic unless it is of the device-memory kind.
+ * Exit codes with which an SEV-ES guest leaves by itself (automatic exits), as inclusive ranges. Every other
+ * intercepted event becomes a #VC in the guest. A nested page fault is automatic unless it is of the device-memory
+ * kind.
  *
  * BUSLOCK, IDLE_HLT, the AVIC exits and NOT_RESTARTABLE are not documented as either; they are taken to be automatic.
  */
