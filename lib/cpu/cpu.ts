@@ -1,0 +1,273 @@
+/**
+ * One virtual processor: state in the shared memory, executed by an interpreter of pre-decoded blocks.
+ *
+ * ```
+ * CpuRegisters (views, mode) -> CpuFlags (lazy flags) -> CpuMemory (guest memory) -> Cpu (decode, run, exits)
+ * ```
+ *
+ * Not modelled: see the opcode map; an instruction that real processors have and this one lacks raises #UD and is listed
+ * in `unimplemented`.
+ *
+ * @module
+ */
+
+import { ACCESS_EXECUTE, type CpuBus } from "./bus.ts";
+import { Block, BLOCK_INSTRUCTIONS_MAX, BlockCache, linearIndex, rememberBytes } from "./block_cache.ts";
+import { Decoder, INSTRUCTION_BYTES_MAX } from "./decode.ts";
+import { VECTOR_GP } from "./faults.ts";
+import { LZ_NONE } from "./flags.ts";
+import type { MachineMemory } from "../memory/machine_memory.ts";
+import { CpuMemory } from "./memory_access.ts";
+import { OPCODES } from "./opcode_map.ts";
+import { run } from "./run.ts";
+import { CpuState, CS, EXIT_EXCEPTION, FLAG_ONE, FLAG_RF, FLAG_TF, FLAGS_DEFINED, STOP_EXIT } from "./state.ts";
+
+const at = CpuState.at;
+const RIP = at.rip >> 2;
+const RFLAGS = at.rflags >> 2;
+const DR7 = at.dr7 >> 2;
+const SHADOW = at.interrupt_shadow >> 2;
+const ACTIVITY = at.activity >> 2;
+const EVENT = at.event >> 2;
+const NMI_PENDING = at.nmi_pending >> 2;
+const PENDING_DB = at.pending_db >> 2;
+const EXIT_REASON = at.exit_reason >> 2;
+const EXIT_LENGTH = at.exit_length >> 2;
+const EXIT_VECTOR = at.exit_vector >> 2;
+const EXIT_ERROR = at.exit_error >> 2;
+const EXIT_HAS_ERROR = at.exit_has_error >> 2;
+const EXIT_BYTES = at.exit_bytes;
+const EXIT_BYTE_COUNT = at.exit_byte_count >> 2;
+const EXIT_GVA = at.exit_gva >> 2;
+
+/** `slow`: instructions run one by one, with the checks of debug.ts around them. */
+export const SLOW_TRACE = 1;
+/** `slow`: an interrupt shadow, an event, an NMI or an activity state asks for attention. */
+export const SLOW_EVENT = 2;
+
+/** DR7 bits that enable a breakpoint. */
+const DR7_ENABLES = 0xff;
+/** Bytes copied for decoding one block. */
+const DECODE_WINDOW = 512;
+/** Bytes of a page. */
+const PAGE_BYTES = 4096;
+/** Most different instructions listed in `unimplemented`. */
+const UNIMPLEMENTED_MAX = 256;
+
+/** Options of a {@linkcode Cpu}. */
+export interface CpuOptions {
+  /** Byte offset of a 32-bit word shared by all processors, which serialises misaligned locked accesses. */
+  readonly splitLock?: number;
+}
+
+/** A virtual processor. */
+export class Cpu extends CpuMemory {
+  /** Decodes instructions; usable apart from `run`. */
+  readonly decoder: Decoder = new Decoder(OPCODES);
+  /** Decoded blocks. */
+  readonly blocks: BlockCache = new BlockCache();
+  /** Instructions that raised #UD because they are not implemented: mnemonic and bytes, with how often. */
+  readonly unimplemented: Map<string, number> = new Map();
+  /** SLOW_* bits; see `updateSlow`. */
+  slow = 0;
+  /** What `blocks` are found under: mode bits and the TLB generation. */
+  blockKey = 0;
+  readonly #window: Uint8Array = new Uint8Array(DECODE_WINDOW + 16);
+
+  /** A processor whose `CpuState` lies at byte offset `base` of the memory. */
+  constructor(memory: MachineMemory, base: number, bus: CpuBus, options: CpuOptions = {}) {
+    super(memory, base, bus, options.splitLock ?? base + at.split_lock);
+    this.updateMode();
+  }
+
+  /**
+   * Executes at most `instructions` instructions and returns why it stopped: EXIT_*. EXIT_NONE when the budget is used up
+   * or attention asked for it. The state in the memory is complete on return.
+   */
+  run(instructions: number): number {
+    return run(this, instructions);
+  }
+
+  /** Derives the mode fields and what depends on them. */
+  override updateMode(): void {
+    super.updateMode();
+    this.updateKey();
+    this.updateSlow();
+  }
+
+  /** Recomputes `blockKey`. */
+  updateKey(): void {
+    const size = this.codeSize === 64 ? 2 : this.codeSize === 32 ? 1 : 0;
+    this.blockKey = (this.generation << 3) | (this.cpl === 3 ? 4 : 0) | size;
+  }
+
+  /** Drops every translation. */
+  override flushTlb(): void {
+    super.flushTlb();
+    this.updateKey();
+  }
+
+  /** Drops everything that is only a cache and derives the rest from the state; for a memory that was replaced. */
+  flushCaches(): void {
+    this.lzOp = LZ_NONE;
+    this.flushTlb();
+    this.updateMode();
+  }
+
+  /** Recomputes `slow`, after a change of TF, RF, DR7, the shadow, the activity or a pending event. */
+  updateSlow(): void {
+    const s32 = this.s32;
+    let slow = 0;
+    if ((s32[RFLAGS] & (FLAG_TF | FLAG_RF)) !== 0 || (s32[DR7] & DR7_ENABLES) !== 0) slow = SLOW_TRACE;
+    if (s32[SHADOW] !== 0) slow |= SLOW_TRACE;
+    if ((s32[ACTIVITY] | s32[EVENT] | s32[NMI_PENDING] | s32[PENDING_DB]) !== 0) slow |= SLOW_EVENT;
+    this.slow = slow;
+  }
+
+  /** Replaces RFLAGS (the low half; the high one is zero), with bit 1 set and undefined bits clear. */
+  setFlags(flags: number): void {
+    this.lzOp = LZ_NONE;
+    this.s32[RFLAGS] = (flags & FLAGS_DEFINED) | FLAG_ONE;
+    this.s32[RFLAGS + 1] = 0;
+    this.updateMode();
+  }
+
+  /** Sets an interrupt shadow (SHADOW_STI, SHADOW_MOV_SS) for the next instruction. */
+  setShadow(shadow: number): void {
+    this.s32[SHADOW] = shadow;
+    this.updateSlow();
+  }
+
+  /** Leaves `run` with `reason` after the executor returns; RIP goes back to the instruction. */
+  exit(reason: number): void {
+    this.s32[EXIT_REASON] = reason;
+    this.stop |= STOP_EXIT;
+  }
+
+  /** Makes an exception that the bus intercepts an exit; false when it is to be delivered. */
+  interceptException(vector: number, hasError: boolean, error: number): boolean {
+    if (!this.bus.interceptsException(vector)) return false;
+    const s32 = this.s32;
+    s32[EXIT_VECTOR] = vector;
+    s32[EXIT_HAS_ERROR] = hasError ? 1 : 0;
+    s32[EXIT_ERROR] = error;
+    s32[EXIT_GVA] = this.fault.cr2Lo;
+    s32[EXIT_GVA + 1] = this.fault.cr2Hi;
+    this.exit(EXIT_EXCEPTION);
+    return true;
+  }
+
+  /** Notes an instruction that real processors have and this one does not. */
+  reportUnimplemented(description: string): void {
+    const seen = this.unimplemented.get(description);
+    if (seen === undefined && this.unimplemented.size >= UNIMPLEMENTED_MAX) return;
+    this.unimplemented.set(description, (seen ?? 0) + 1);
+  }
+
+  /** Sets RIP; the caller has checked the target. */
+  jump(lo: number, hi: number): void {
+    this.s32[RIP] = lo;
+    this.s32[RIP + 1] = hi;
+  }
+
+  /** Copies the bytes of the instruction at RIP into the exit record, as far as they can be read without a fault. */
+  recordInstructionBytes(): void {
+    const s32 = this.s32;
+    const length = Math.min(s32[EXIT_LENGTH], INSTRUCTION_BYTES_MAX);
+    let count = 0;
+    try {
+      while (count < length) {
+        const place = this.translateFetch((this.#linear() + count) | 0, this.long64 ? s32[RIP + 1] : 0);
+        if (place < 0) break;
+        this.s8[EXIT_BYTES + count] = this.m8[place];
+        count++;
+      }
+    } catch (thrown) {
+      if (thrown !== this.fault) throw thrown;
+    }
+    s32[EXIT_BYTE_COUNT] = count;
+  }
+
+  /** Low half of the linear address of RIP. */
+  #linear(): number {
+    return this.long64 ? this.s32[RIP] : (this.segmentBase(CS) + this.s32[RIP]) | 0;
+  }
+
+  /**
+   * The block at the linear address lo:hi (where RIP points), decoded or found. Raises #PF and #GP for bytes that cannot
+   * be fetched.
+   */
+  findBlock(lo: number, hi: number): Block {
+    if (!this.long64) {
+      const left = this.segmentLimit(CS) - (this.s32[RIP] >>> 0) + 1;
+      if (left <= 0) this.raise(VECTOR_GP, 0);
+      if (left < DECODE_WINDOW) return this.#decodeUncached(lo, hi, left);
+    } else {
+      this.checkCanonical(CS, lo, hi, 1);
+    }
+    const place = this.translateFetch(lo, hi);
+    if (place < 0) return this.#decodeUncached(lo, hi, INSTRUCTION_BYTES_MAX);
+    let block = this.blocks.find(place, this.codeSize, this.m32, this.m8);
+    if (block === undefined) {
+      block = this.#decodeBlock(place);
+      if (block === undefined) return this.#decodeUncached(lo, hi, INSTRUCTION_BYTES_MAX);
+      this.blocks.add(block);
+    }
+    block.linearLo = lo;
+    block.linearHi = hi;
+    block.key = this.blockKey;
+    this.blocks.byLinear[linearIndex(lo)] = block;
+    return block;
+  }
+
+  /** Decodes a block within one page; undefined when already its first instruction crosses the page's end. */
+  #decodeBlock(place: number): Block | undefined {
+    const bytes = this.#window;
+    const available = Math.min(DECODE_WINDOW, PAGE_BYTES - (place & (PAGE_BYTES - 1)));
+    for (let k = 0; k < available; k++) bytes[k] = this.m8[place + k];
+    const block = new Block();
+    let offset = 0;
+    while (block.insns.length < BLOCK_INSTRUCTIONS_MAX) {
+      const insn = this.decoder.decode(bytes, offset, available - offset, this.codeSize, offset);
+      if (insn === null) break;
+      block.insns.push(insn);
+      offset = insn.next;
+      if (insn.ends) break;
+    }
+    if (offset === 0) return undefined;
+    block.place = place;
+    block.codeSize = this.codeSize;
+    block.length = block.total = offset;
+    rememberBytes(block, bytes);
+    return block;
+  }
+
+  /**
+   * Decodes one instruction byte by byte as far as it needs bytes, over a page boundary, at a segment's end or from a
+   * device. Such a block is used once.
+   */
+  #decodeUncached(lo: number, hi: number, left: number): Block {
+    const bytes = this.#window;
+    let count = 0;
+    let insn = null;
+    while (insn === null) {
+      if (count >= left) this.raise(VECTOR_GP, 0);
+      const at = (lo + count) | 0;
+      const atHi = this.long64 && (at >>> 0) < (lo >>> 0) ? (hi + 1) | 0 : hi;
+      if (this.long64) this.checkCanonical(CS, at, atHi, 1);
+      const place = this.translateFetch(at, atHi);
+      if (place >= 0) {
+        bytes[count] = this.m8[place];
+      } else {
+        this.bus.mmioRead(this, this.gpa32[0], this.gpa32[1], 1, ACCESS_EXECUTE);
+        bytes[count] = this.v8[0];
+      }
+      count++;
+      insn = this.decoder.decode(bytes, 0, count, this.codeSize);
+    }
+    const block = new Block();
+    block.insns.push(insn);
+    block.total = insn.length;
+    return block;
+  }
+}
