@@ -1,0 +1,261 @@
+/**
+ * Builds the message of an intercept in the VP assist page from the processor's state at the exit
+ * (TLFS, partition and VP intercepts; field meanings in `lib/layout/hyperv/messages.ts`).
+ *
+ * Each message overwrites what an earlier, longer one left behind, so that all 256 bytes are the message's own.
+ *
+ * @module
+ */
+import { ACCESS_EXECUTE, ACCESS_WRITE } from "../cpu/bus.ts";
+import { CpuState, CR0_AM, CR0_PE, EFER_LMA, EVENT_VALID, EXIT_IN, EXIT_REP, EXIT_STRING, XMM } from "../cpu/state.ts";
+import { HvInterceptAccessType, HvMessageType } from "../layout/hyperv/constants/messages.ts";
+import {
+  HvMessage,
+  HvMessageHeader,
+  HvX64ApicEoiMessage,
+  HvX64CpuidInterceptMessage,
+  HvX64ExceptionInfo,
+  HvX64ExceptionInterceptMessage,
+  HvX64HypercallInterceptMessage,
+  HvX64InterceptMessageHeader,
+  HvX64InterruptionDeliverableMessage,
+  HvX64IoPortAccessInfo,
+  HvX64IoPortInterceptMessage,
+  HvX64MemoryAccessInfo,
+  HvX64MemoryInterceptMessage,
+  HvX64MsrInterceptMessage,
+  HvX64SynicSintDeliverableMessage,
+  HvX64UnrecoverableExceptionMessage,
+  HvX64VpExecutionState,
+} from "../layout/hyperv/messages.ts";
+import type { VirtualProcessor } from "./virtual_processor.ts";
+import { HypervisorVpState } from "./vp_state.ts";
+
+const PAYLOAD = HvMessage.at.payload_buffer;
+const cpu = CpuState.at;
+const header = HvX64InterceptMessageHeader.at;
+const state = HvX64VpExecutionState.mask;
+const SEGMENT_WORDS = 2;
+/** DR7 bits that enable a breakpoint locally or globally. */
+const DR7_ENABLES = 0xff;
+/** Instruction bytes that a message has room for. */
+const BYTES_MAX = 16;
+
+/** Writes 64-bit words one by one: records here are too short for `copyWithin` to pay. */
+function copy(vp: VirtualProcessor, to: number, from: number, words: number): void {
+  const u64 = vp.memory.u64;
+  for (let k = 0, a = to >>> 3, b = from >>> 3; k < words; k++) u64[a + k] = u64[b + k];
+}
+
+/** Starts the message: clears what the last one left, writes its header. Returns the payload's byte offset. */
+function begin(vp: VirtualProcessor, type: number, payloadBytes: number): number {
+  const message = vp.message;
+  const { u64, i32 } = vp.memory;
+  const length = PAYLOAD + payloadBytes;
+  const used = Math.max(length, vp.getState(HypervisorVpState.at.message_length));
+  for (let word = message >>> 3, end = (message + used) >>> 3; word < end; word++) u64[word] = 0n;
+  vp.setState(HypervisorVpState.at.message_length, length);
+  i32[(message + HvMessageHeader.at.typ) >>> 2] = type;
+  i32[(message + HvMessageHeader.at.len) >>> 2] = payloadBytes;
+  return message + PAYLOAD;
+}
+
+/** `HvX64VpExecutionState` of the processor. */
+export function executionState(vp: VirtualProcessor): number {
+  const { i32 } = vp.memory;
+  const base = vp.cpuState;
+  const cr0 = i32[(base + cpu.cr0) >>> 2];
+  let value = vp.cpu.cpl;
+  if (cr0 & CR0_PE) value |= state.cr0_pe;
+  if (cr0 & CR0_AM) value |= state.cr0_am;
+  if (i32[(base + cpu.efer) >>> 2] & EFER_LMA) value |= state.efer_lma;
+  if (i32[(base + cpu.dr7) >>> 2] & DR7_ENABLES) value |= state.debug_active;
+  if (i32[(base + cpu.event) >>> 2] & EVENT_VALID) value |= state.interruption_pending;
+  if (i32[(base + cpu.interrupt_shadow) >>> 2] !== 0) value |= state.interrupt_shadow;
+  return value;
+}
+
+/** Writes the header that most intercepts begin with. */
+function interceptHeader(vp: VirtualProcessor, payload: number, access: number): void {
+  const { i32, u64 } = vp.memory;
+  const base = vp.cpuState;
+  i32[(payload + header.vp_index) >>> 2] = vp.index;
+  const lengthAndCr8 = (i32[(base + cpu.exit_length) >>> 2] & 0xf) | (i32[(base + cpu.cr8) >>> 2] & 0xf) << 4;
+  i32[(payload + header.instruction_length_and_cr8) >>> 2] = lengthAndCr8 | access << 8 | executionState(vp) << 16;
+  copy(vp, payload + header.cs_segment, base + cpu.cs, SEGMENT_WORDS);
+  u64[(payload + header.rip) >>> 3] = u64[(base + cpu.rip) >>> 3];
+  u64[(payload + header.rflags) >>> 3] = u64[(base + cpu.rflags) >>> 3];
+}
+
+/** Writes the instruction's bytes and their count. */
+function instructionBytes(vp: VirtualProcessor, count: number, bytes: number): void {
+  const { u8, u64, i32 } = vp.memory;
+  const valid = Math.min(i32[(vp.cpuState + cpu.exit_byte_count) >>> 2], BYTES_MAX);
+  u8[count] = valid;
+  u64[bytes >>> 3] = u64[(vp.cpuState + cpu.exit_bytes) >>> 3];
+  u64[(bytes >>> 3) + 1] = u64[((vp.cpuState + cpu.exit_bytes) >>> 3) + 1];
+}
+
+const io = HvX64IoPortInterceptMessage.at;
+
+/** HvMessageTypeX64IoPortIntercept. */
+export function writeIoPortMessage(vp: VirtualProcessor): void {
+  const payload = begin(vp, HvMessageType.values.HvMessageTypeX64IoPortIntercept, HvX64IoPortInterceptMessage.size);
+  const { u8, u16, u64 } = vp.memory;
+  const base = vp.cpuState;
+  const flags = u8[base + cpu.exit_flags];
+  interceptHeader(vp, payload, flags & EXIT_IN ? HvInterceptAccessType.values.READ : HvInterceptAccessType.values.WRITE);
+  u16[(payload + io.port_number) >>> 1] = u16[(base + cpu.exit_port) >>> 1];
+  u8[payload + io.access_info] = u8[base + cpu.exit_size] |
+    (flags & EXIT_STRING ? HvX64IoPortAccessInfo.mask.string_op : 0) |
+    (flags & EXIT_REP ? HvX64IoPortAccessInfo.mask.rep_prefix : 0);
+  instructionBytes(vp, payload + io.instruction_byte_count, payload + io.instruction_bytes);
+  const gpr = (base + cpu.gpr) >>> 3;
+  u64[(payload + io.rax) >>> 3] = u64[gpr];
+  copy(vp, payload + io.ds_segment, base + cpu.ds, SEGMENT_WORDS);
+  copy(vp, payload + io.es_segment, base + cpu.es, SEGMENT_WORDS);
+  u64[(payload + io.rcx) >>> 3] = u64[gpr + 1];
+  u64[(payload + io.rsi) >>> 3] = u64[gpr + 6];
+  u64[(payload + io.rdi) >>> 3] = u64[gpr + 7];
+}
+
+const memory = HvX64MemoryInterceptMessage.at;
+
+/** HvMessageTypeUnmappedGpa, or HvMessageTypeGpaIntercept when the page exists and VTL0 may not have it. */
+export function writeMemoryMessage(vp: VirtualProcessor, mapped: boolean): void {
+  const type = mapped ? HvMessageType.values.HvMessageTypeGpaIntercept : HvMessageType.values.HvMessageTypeUnmappedGpa;
+  const payload = begin(vp, type, HvX64MemoryInterceptMessage.size);
+  const { i32, u8, u64 } = vp.memory;
+  const base = vp.cpuState;
+  const access = i32[(base + cpu.exit_access) >>> 2];
+  const kind = access === ACCESS_WRITE
+    ? HvInterceptAccessType.values.WRITE
+    : access === ACCESS_EXECUTE
+    ? HvInterceptAccessType.values.EXECUTE
+    : HvInterceptAccessType.values.READ;
+  interceptHeader(vp, payload, kind);
+  i32[(payload + memory.cache_type) >>> 2] = CACHE_TYPE_WRITE_BACK;
+  instructionBytes(vp, payload + memory.instruction_byte_count, payload + memory.instruction_bytes);
+  if (i32[(base + cpu.exit_gva_valid) >>> 2]) {
+    u8[payload + memory.memory_access_info] = HvX64MemoryAccessInfo.mask.gva_valid |
+      HvX64MemoryAccessInfo.mask.gva_gpa_valid;
+    u64[(payload + memory.guest_virtual_address) >>> 3] = u64[(base + cpu.exit_gva) >>> 3];
+  }
+  u8[payload + memory.tpr_priority] = i32[(base + cpu.cr8) >>> 2] & 0xf;
+  u64[(payload + memory.guest_physical_address) >>> 3] = u64[(base + cpu.exit_gpa) >>> 3];
+}
+
+/** `HvCacheType` of ordinary memory: write-back (TLFS, HV_CACHE_TYPE). */
+const CACHE_TYPE_WRITE_BACK = 6;
+
+const msr = HvX64MsrInterceptMessage.at;
+
+/** HvMessageTypeMsrIntercept. */
+export function writeMsrMessage(vp: VirtualProcessor): void {
+  const payload = begin(vp, HvMessageType.values.HvMessageTypeMsrIntercept, HvX64MsrInterceptMessage.size);
+  const { i32, u64 } = vp.memory;
+  const base = vp.cpuState;
+  const write = i32[(base + cpu.exit_write) >>> 2] !== 0;
+  interceptHeader(vp, payload, write ? HvInterceptAccessType.values.WRITE : HvInterceptAccessType.values.READ);
+  i32[(payload + msr.msr_number) >>> 2] = i32[(base + cpu.exit_msr) >>> 2];
+  const gpr = (base + cpu.gpr) >>> 3;
+  u64[(payload + msr.rdx) >>> 3] = u64[gpr + 2];
+  u64[(payload + msr.rax) >>> 3] = u64[gpr];
+}
+
+const cpuid = HvX64CpuidInterceptMessage.at;
+
+/** HvMessageTypeX64CpuidIntercept. `defaults` are EAX, EBX, ECX, EDX that the hypervisor would have returned. */
+export function writeCpuidMessage(vp: VirtualProcessor, defaults: Uint32Array): void {
+  const payload = begin(vp, HvMessageType.values.HvMessageTypeX64CpuidIntercept, HvX64CpuidInterceptMessage.size);
+  const { u32, u64 } = vp.memory;
+  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  const gpr = (vp.cpuState + cpu.gpr) >>> 3;
+  u64[(payload + cpuid.rax) >>> 3] = u64[gpr];
+  u64[(payload + cpuid.rcx) >>> 3] = u64[gpr + 1];
+  u64[(payload + cpuid.rdx) >>> 3] = u64[gpr + 2];
+  u64[(payload + cpuid.rbx) >>> 3] = u64[gpr + 3];
+  u32[(payload + cpuid.default_result_rax) >>> 2] = defaults[0];
+  u32[(payload + cpuid.default_result_rbx) >>> 2] = defaults[1];
+  u32[(payload + cpuid.default_result_rcx) >>> 2] = defaults[2];
+  u32[(payload + cpuid.default_result_rdx) >>> 2] = defaults[3];
+}
+
+const hypercall = HvX64HypercallInterceptMessage.at;
+/** XMM registers that a hypercall intercept carries. */
+const HYPERCALL_XMM = 6;
+
+/** HvMessageTypeHypercallIntercept. */
+export function writeHypercallMessage(vp: VirtualProcessor): void {
+  const payload = begin(vp, HvMessageType.values.HvMessageTypeHypercallIntercept, HvX64HypercallInterceptMessage.size);
+  const { u64 } = vp.memory;
+  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  const gpr = (vp.cpuState + cpu.gpr) >>> 3;
+  u64[(payload + hypercall.rax) >>> 3] = u64[gpr];
+  u64[(payload + hypercall.rbx) >>> 3] = u64[gpr + 3];
+  u64[(payload + hypercall.rcx) >>> 3] = u64[gpr + 1];
+  u64[(payload + hypercall.rdx) >>> 3] = u64[gpr + 2];
+  u64[(payload + hypercall.r8) >>> 3] = u64[gpr + 8];
+  u64[(payload + hypercall.rsi) >>> 3] = u64[gpr + 6];
+  u64[(payload + hypercall.rdi) >>> 3] = u64[gpr + 7];
+  copy(vp, payload + hypercall.xmm_registers, vp.cpuState + XMM, HYPERCALL_XMM * 2);
+}
+
+const exception = HvX64ExceptionInterceptMessage.at;
+
+/** HvMessageTypeExceptionIntercept. */
+export function writeExceptionMessage(vp: VirtualProcessor): void {
+  const payload = begin(vp, HvMessageType.values.HvMessageTypeExceptionIntercept, HvX64ExceptionInterceptMessage.size);
+  const { i32, u8, u16, u64 } = vp.memory;
+  const base = vp.cpuState;
+  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  const vector = i32[(base + cpu.exit_vector) >>> 2];
+  u16[(payload + exception.vector) >>> 1] = vector;
+  if (i32[(base + cpu.exit_has_error) >>> 2]) {
+    u8[payload + exception.exception_info] = HvX64ExceptionInfo.mask.error_code_valid;
+    i32[(payload + exception.error_code) >>> 2] = i32[(base + cpu.exit_error) >>> 2];
+  }
+  u64[(payload + exception.exception_parameter) >>> 3] = u64[(base + cpu.exit_gva) >>> 3];
+  instructionBytes(vp, payload + exception.instruction_byte_count, payload + exception.instruction_bytes);
+  copy(vp, payload + exception.ds_segment, base + cpu.ds, SEGMENT_WORDS);
+  copy(vp, payload + exception.ss_segment, base + cpu.ss, SEGMENT_WORDS);
+  copy(vp, payload + exception.rax, base + cpu.gpr, 16);
+}
+
+/** HvMessageTypeUnrecoverableException: a triple fault of VTL0. */
+export function writeUnrecoverableMessage(vp: VirtualProcessor): void {
+  const payload = begin(vp, HvMessageType.values.HvMessageTypeUnrecoverableException, HvX64UnrecoverableExceptionMessage.size);
+  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+}
+
+/** HvMessageTypeX64Halt; sent only when a caller of the library asked for it. */
+export function writeHaltMessage(vp: VirtualProcessor): void {
+  const payload = begin(vp, HvMessageType.values.HvMessageTypeX64Halt, HvX64UnrecoverableExceptionMessage.size);
+  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+}
+
+/** HvMessageTypeX64ApicEoi: the guest ended level-triggered interrupt `vector`. */
+export function writeApicEoiMessage(vp: VirtualProcessor, vector: number): void {
+  const payload = begin(vp, HvMessageType.values.HvMessageTypeX64ApicEoi, HvX64ApicEoiMessage.size);
+  const { i32 } = vp.memory;
+  i32[(payload + HvX64ApicEoiMessage.at.vp_index) >>> 2] = vp.index;
+  i32[(payload + HvX64ApicEoiMessage.at.interrupt_vector) >>> 2] = vector;
+}
+
+/** HvMessageTypeX64InterruptionDeliverable for an interruption of `type` (HvX64PendingInterruptionType). */
+export function writeInterruptionDeliverableMessage(vp: VirtualProcessor, type: number): void {
+  const payload = begin(
+    vp,
+    HvMessageType.values.HvMessageTypeX64InterruptionDeliverable,
+    HvX64InterruptionDeliverableMessage.size,
+  );
+  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  vp.memory.u8[payload + HvX64InterruptionDeliverableMessage.at.deliverable_type] = type;
+}
+
+/** HvMessageTypeSynicSintDeliverable for the SINTs in the mask `sints`. */
+export function writeSintDeliverableMessage(vp: VirtualProcessor, sints: number): void {
+  const payload = begin(vp, HvMessageType.values.HvMessageTypeSynicSintDeliverable, HvX64SynicSintDeliverableMessage.size);
+  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  vp.memory.u16[(payload + HvX64SynicSintDeliverableMessage.at.deliverable_sints) >>> 1] = sints;
+}

@@ -1,0 +1,110 @@
+/**
+ * From an exit of VTL0 to an intercept in VTL2: the message that says what happened.
+ *
+ * @module
+ */
+import {
+  CpuState,
+  EXIT_CPUID,
+  EXIT_EXCEPTION,
+  EXIT_HLT,
+  EXIT_IN,
+  EXIT_IO,
+  EXIT_MMIO,
+  EXIT_MSR,
+  EXIT_SHUTDOWN,
+} from "../cpu/state.ts";
+import { PAGE_SHIFT } from "../memory/machine_memory.ts";
+import { step, type StepId } from "../memory/steps.ts";
+import {
+  writeApicEoiMessage,
+  writeCpuidMessage,
+  writeExceptionMessage,
+  writeHaltMessage,
+  writeHypercallMessage,
+  writeInterruptionDeliverableMessage,
+  writeIoPortMessage,
+  writeMemoryMessage,
+  writeMsrMessage,
+  writeSintDeliverableMessage,
+  writeUnrecoverableMessage,
+} from "./intercept_message.ts";
+import type { VirtualProcessor } from "./virtual_processor.ts";
+import { HypervisorVpState } from "./vp_state.ts";
+import { WRITE_ENTRY_REASON } from "./vtl_entry.ts";
+
+const cpu = CpuState.at;
+/** Guest page numbers above 32 bits in the high word of an address. */
+const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
+
+/** Writes the message of the exit that the processor has just made. */
+export const WRITE_INTERCEPT_MESSAGE: StepId = step<VirtualProcessor>("hypervisor.write-intercept-message", (vp) => {
+  const { i32, u8 } = vp.memory;
+  const base = vp.cpuState;
+  switch (i32[(base + cpu.exit_reason) >>> 2]) {
+    case EXIT_IO:
+      vp.noteExit(u8[base + cpu.exit_flags] & EXIT_IN ? "in" : "out");
+      writeIoPortMessage(vp);
+      break;
+    case EXIT_MMIO:
+      vp.noteExit(i32[(base + cpu.exit_write) >>> 2] ? "mmio-write" : "mmio-read");
+      writeMemoryMessage(vp, accessedPageExists(vp));
+      break;
+    case EXIT_CPUID:
+      vp.noteExit("cpuid");
+      writeCpuidMessage(vp, vp.cpuidDefaults);
+      break;
+    case EXIT_MSR:
+      vp.noteExit(i32[(base + cpu.exit_write) >>> 2] ? "wrmsr" : "rdmsr");
+      writeMsrMessage(vp);
+      break;
+    case EXIT_EXCEPTION:
+      vp.noteExit("exception");
+      writeExceptionMessage(vp);
+      break;
+    case EXIT_HLT:
+      vp.noteExit("hlt");
+      writeHaltMessage(vp);
+      break;
+    case EXIT_SHUTDOWN:
+      vp.noteExit("unrecoverable");
+      writeUnrecoverableMessage(vp);
+      break;
+    default:
+      throw new RangeError(`Exit reason ${i32[(base + cpu.exit_reason) >>> 2]} has no intercept message`);
+  }
+  return WRITE_ENTRY_REASON;
+});
+
+/** Writes the message of a hypercall that VTL2 handles. */
+export const WRITE_HYPERCALL_MESSAGE: StepId = step<VirtualProcessor>("hypervisor.write-hypercall-message", (vp) => {
+  vp.noteExit("hypercall");
+  writeHypercallMessage(vp);
+  return WRITE_ENTRY_REASON;
+});
+
+/** Writes the message that says which interruption, or which SINTs, can now be delivered. */
+export const WRITE_DELIVERABLE_MESSAGE: StepId = step<VirtualProcessor>(
+  "hypervisor.write-deliverable-message",
+  (vp) => {
+    vp.noteExit("deliverable");
+    const sints = vp.takeDeliverableSints();
+    if (sints !== 0) writeSintDeliverableMessage(vp, sints);
+    else writeInterruptionDeliverableMessage(vp, vp.takeDeliverableInterruption());
+    return WRITE_ENTRY_REASON;
+  },
+);
+
+/** Writes the message of a level-triggered interrupt's EOI. */
+export const WRITE_APIC_EOI_MESSAGE: StepId = step<VirtualProcessor>("hypervisor.write-apic-eoi-message", (vp) => {
+  vp.noteExit("apic-eoi");
+  writeApicEoiMessage(vp, vp.getState(HypervisorVpState.at.eoi_vector));
+  return WRITE_ENTRY_REASON;
+});
+
+/** Whether the page of a memory exit exists, so that VTL0 was denied it, rather than that nothing is there. */
+function accessedPageExists(vp: VirtualProcessor): boolean {
+  const { u32 } = vp.memory;
+  const at = (vp.cpuState + cpu.exit_gpa) >>> 2;
+  return (u32[at] >>> PAGE_SHIFT) + u32[at + 1] * GPN_HIGH_FACTOR < vp.partition.pages;
+}

@@ -1,0 +1,268 @@
+/**
+ * A virtual processor as an agent: guest, hypervisor and the VTL2 code of that processor run on it in turn.
+ *
+ * @module
+ */
+import type { Cpu } from "../cpu/cpu.ts";
+import { resetCpu, startCpuAt } from "../cpu/reset.ts";
+import { ACTIVITY_RUNNING, ACTIVITY_WAIT_FOR_SIPI, CpuState, FLAG_IF } from "../cpu/state.ts";
+import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
+import { HvX64PendingInterruptionType } from "../layout/hyperv/constants/messages.ts";
+import { HvDeliverabilityNotificationsRegister } from "../layout/hyperv/registers.ts";
+import { Agent } from "../memory/agent.ts";
+import type { MemoryPort } from "../memory/port.ts";
+import type { StepId } from "../memory/steps.ts";
+import type { LocalApic } from "./apic/local_apic.ts";
+import { ATTENTION } from "./attention.ts";
+import type { Partition } from "./partition.ts";
+import type { Synic } from "./synic.ts";
+import type { Clock } from "./time.ts";
+import { EXIT_KIND, type ExitKind, HypervisorVpState } from "./vp_state.ts";
+
+/** Bits 63:12 of an overlay register hold the page's guest-physical address. */
+const GPA_MASK = ~0xfff;
+/** Bits 63:48 of the deliverability register are the SINTs: the upper half of its high word. */
+const SINTS_SHIFT = 16;
+
+const at = HypervisorVpState.at;
+const cpuAt = CpuState.at;
+const notify = HvDeliverabilityNotificationsRegister.low;
+
+/** Called with every exit whose register state is complete, before anyone handles it. */
+export interface ExitObserver {
+  /** An exit of `kind` has happened; the CPU's state is as before the instruction. */
+  exit(vp: VirtualProcessor, kind: ExitKind): void;
+  /** The guest goes on. */
+  entry(vp: VirtualProcessor): void;
+}
+
+/** Where the exits of a processor go: what a platform puts behind the hypervisor. */
+export interface ExitSteps {
+  /** Ports, device memory, CPUID, MSRs, exceptions, triple faults. */
+  readonly exit: StepId;
+  /** A hypercall instruction. */
+  readonly hypercall: StepId;
+  /** Something whose deliverability VTL2 asked for can now be delivered. */
+  readonly deliverable: StepId;
+  /** The guest ended a level-triggered interrupt. */
+  readonly apicEoi: StepId;
+}
+
+/** What a processor is put together from. */
+export interface ProcessorParts {
+  readonly partition: Partition;
+  readonly cpu: Cpu;
+  readonly apic: LocalApic;
+  /** VTL0's SynIC. */
+  readonly synic: Synic;
+  readonly clock: Clock;
+  readonly port: MemoryPort;
+  readonly steps: ExitSteps;
+  /** Sets event flag `flag` of a SINT of (vp, vtl): HvCallSignalEventDirect, and VTL return actions. */
+  readonly signalEvent: (vp: number, vtl: number, sint: number, flag: number) => void;
+  /** Family, model and stepping, as CPUID leaf 1 gives them in EAX. */
+  readonly signature: number;
+  /** Vector of the PIC, when its output is up and this processor takes it; -1 otherwise. Acknowledges it. */
+  readonly acknowledgePic: () => number;
+}
+
+/** One virtual processor. */
+export class VirtualProcessor extends Agent {
+  /** VP index; also its APIC id. */
+  readonly index: number;
+  readonly partition: Partition;
+  /** The processor that executes guest code. */
+  readonly cpu: Cpu;
+  readonly apic: LocalApic;
+  readonly synic: Synic;
+  readonly clock: Clock;
+  readonly steps: ExitSteps;
+  /** Sets an event flag; see {@linkcode ProcessorParts}. */
+  readonly signalEvent: ProcessorParts["signalEvent"];
+  /** Byte offset of its {@linkcode HypervisorVpState}. */
+  readonly state: number;
+  /** Byte offset of its `CpuState`. */
+  readonly cpuState: number;
+  /** EAX, EBX, ECX, EDX that the hypervisor would have returned for an intercepted CPUID. */
+  readonly cpuidDefaults: Uint32Array = new Uint32Array(4);
+  /** Sees exits; `undefined` costs nothing. */
+  observer: ExitObserver | undefined = undefined;
+  readonly #i32: Int32Array<SharedArrayBuffer>;
+  readonly #u64: BigUint64Array<SharedArrayBuffer>;
+  readonly #signature: number;
+  readonly #acknowledgePic: () => number;
+
+  /** Processor `index` over the agent block at byte offset `block`. */
+  constructor(index: number, block: number, parts: ProcessorParts) {
+    super(`vp${index}`, parts.partition.memory, block, parts.port);
+    this.index = index;
+    this.partition = parts.partition;
+    this.cpu = parts.cpu;
+    this.apic = parts.apic;
+    this.synic = parts.synic;
+    this.clock = parts.clock;
+    this.steps = parts.steps;
+    this.signalEvent = parts.signalEvent;
+    this.state = this.partition.vpState(index);
+    this.cpuState = this.partition.cpuState(index);
+    this.#i32 = this.memory.i32;
+    this.#u64 = this.memory.u64;
+    this.#signature = parts.signature;
+    this.#acknowledgePic = parts.acknowledgePic;
+  }
+
+  // --- Pages that VTL2 shares with the hypervisor -------------------------------------------------------------------
+
+  /** Guest-physical address of VTL2's assist page, or 0 while it is not enabled. */
+  get assistPage(): number {
+    const low = this.#i32[(this.state + at.assist_page) >>> 2];
+    return low & 1 ? (low & GPA_MASK) >>> 0 : 0;
+  }
+
+  /** Guest-physical address of the register page, or 0 while there is none. */
+  get registerPage(): number {
+    const low = this.#i32[(this.state + at.register_page) >>> 2];
+    return low & 1 ? (low & GPA_MASK) >>> 0 : 0;
+  }
+
+  /** Byte offset of the intercept message in the assist page; the page must be enabled. */
+  get message(): number {
+    return this.assistPage + HvVpAssistPage.at.intercept_message;
+  }
+
+  // --- Words of the hypervisor's state ------------------------------------------------------------------------------
+
+  /** Most instructions that one step of the guest executes. */
+  get runQuantum(): number {
+    return this.#i32[(this.state + at.run_quantum) >>> 2];
+  }
+  set runQuantum(instructions: number) {
+    this.#i32[(this.state + at.run_quantum) >>> 2] = instructions;
+  }
+
+  /** Step at which VTL2 goes on when it is entered next: its private RIP. */
+  get vtl2Step(): StepId {
+    return this.#i32[(this.state + at.vtl2_step) >>> 2];
+  }
+  set vtl2Step(step: StepId) {
+    this.#i32[(this.state + at.vtl2_step) >>> 2] = step;
+  }
+
+  /** A 32-bit word of the hypervisor's state, by its `HypervisorVpState.at` offset. */
+  getState(offset: number): number {
+    return this.#i32[(this.state + offset) >>> 2];
+  }
+
+  /** Sets a 32-bit word of the hypervisor's state. */
+  setState(offset: number, value: number): void {
+    this.#i32[(this.state + offset) >>> 2] = value;
+  }
+
+  // --- Activity -----------------------------------------------------------------------------------------------------
+
+  /** ACTIVITY_* of VTL0. */
+  get activity(): number {
+    return this.#i32[(this.cpuState + cpuAt.activity) >>> 2];
+  }
+  set activity(activity: number) {
+    this.#i32[(this.cpuState + cpuAt.activity) >>> 2] = activity;
+    this.cpu.updateSlow();
+  }
+
+  /** Bits of the attention word, which others set. */
+  get attention(): number {
+    return Atomics.load(this.#i32, (this.cpuState + cpuAt.attention) >>> 2);
+  }
+
+  /** Whether VTL0 has interrupts on and no interrupt shadow. */
+  get interruptible(): boolean {
+    return (this.#i32[(this.cpuState + cpuAt.rflags) >>> 2] & FLAG_IF) !== 0 &&
+      this.#i32[(this.cpuState + cpuAt.interrupt_shadow) >>> 2] === 0;
+  }
+
+  /** Whether an event ends a HLT of VTL0 now. */
+  get canWake(): boolean {
+    if (this.#i32[(this.cpuState + cpuAt.nmi_pending) >>> 2] !== 0) return true;
+    if (this.#i32[(this.cpuState + cpuAt.event) >>> 2] !== 0) return true;
+    return this.interruptible && (this.apic.highestPending() >= 0 || this.apic.extIntPending);
+  }
+
+  /** INIT: VTL0 loses its state and waits for a startup IPI; the bootstrap processor does not wait. */
+  init(): void {
+    this.apic.reset("init");
+    resetCpu(this.cpu, "init", this.#signature);
+    if (this.index !== 0) this.activity = ACTIVITY_WAIT_FOR_SIPI;
+  }
+
+  /** Startup IPI: VTL0 begins in real mode at page `vector`, if it waits for that. */
+  startup(vector: number): void {
+    if (this.activity !== ACTIVITY_WAIT_FOR_SIPI) return;
+    startCpuAt(this.cpu, vector);
+    this.activity = ACTIVITY_RUNNING;
+  }
+
+  /** Notes an NMI for VTL0. */
+  raiseNmi(): void {
+    this.#i32[(this.cpuState + cpuAt.nmi_pending) >>> 2] = 1;
+    this.cpu.updateSlow();
+  }
+
+  // --- Interrupts of VTL0 -------------------------------------------------------------------------------------------
+
+  /**
+   * Vector of the interrupt that VTL0 takes now, acknowledged; -1 for none. VTL0 is interruptible. When VTL2 waits for
+   * just that, the processor leaves the guest first.
+   */
+  acceptInterrupt(): number {
+    if (this.interruptionDeliverable) {
+      this.port.or32(this.cpuState + cpuAt.attention, ATTENTION.STOP);
+      return -1;
+    }
+    if (this.apic.extIntPending) {
+      const vector = this.#acknowledgePic();
+      if (vector >= 0) return vector;
+    }
+    return this.apic.acknowledge();
+  }
+
+  /** Whether VTL2 asked to be told that an interrupt can be injected, and it can. */
+  get interruptionDeliverable(): boolean {
+    const wanted = this.#i32[(this.state + at.deliverability) >>> 2];
+    return (wanted & notify.interrupt_notification) !== 0 && this.interruptible;
+  }
+
+  /** Whether anything whose deliverability VTL2 asked for can be delivered now. */
+  get deliverable(): boolean {
+    const sints = this.#i32[(this.state + at.deliverability + 4) >>> 2] >>> SINTS_SHIFT;
+    return this.interruptionDeliverable || (sints !== 0 && this.synic.deliverable(sints) !== 0);
+  }
+
+  /** The SINTs that VTL2 asked for and that can be delivered now, as a mask; they are no longer asked for. */
+  takeDeliverableSints(): number {
+    const word = (this.state + at.deliverability + 4) >>> 2;
+    const sints = this.synic.deliverable(this.#i32[word] >>> SINTS_SHIFT);
+    this.#i32[word] &= ~(sints << SINTS_SHIFT);
+    return sints;
+  }
+
+  /** Takes the notification of a deliverable interruption; returns its `HvX64PendingInterruptionType`. */
+  takeDeliverableInterruption(): number {
+    this.#i32[(this.state + at.deliverability) >>> 2] &= ~notify.interrupt_notification;
+    return HvX64PendingInterruptionType.values.HV_X64_PENDING_INTERRUPT;
+  }
+
+  /** Lets timers of this processor expire, and says when the next one will, in nanoseconds or as Infinity. */
+  pollTimers(now: number): number {
+    if (this.apic.nextDeadline() <= now) this.apic.pollTimer(now);
+    return this.apic.nextDeadline();
+  }
+
+  // --- Exits --------------------------------------------------------------------------------------------------------
+
+  /** Counts an exit and tells the observer. */
+  noteExit(kind: ExitKind): void {
+    const word = (this.state + at.exits) / 8 + EXIT_KIND[kind];
+    this.#u64[word] = this.#u64[word] + 1n;
+    this.observer?.exit(this, kind);
+  }
+}
