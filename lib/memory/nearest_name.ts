@@ -10,6 +10,9 @@ const DISTANCE_PER_LETTER_MAX = 0.5;
 /** Longer names are compared by their first letters only, so that hostile input costs little. */
 const NAME_LENGTH_MAX = 64;
 
+/** Only so many known names are compared, for the same reason. */
+const NAMES_COMPARED_MAX = 4096;
+
 /**
  * Counts the single-letter insertions, deletions, replacements and swaps of neighbours that turn one name into another.
  *
@@ -55,7 +58,9 @@ export function editDistance(from: string, to: string): number {
 export function nearestName(name: string, known: Iterable<string>): string | undefined {
   let best: string | undefined;
   let bestDistance = Infinity;
+  let compared = 0;
   for (const candidate of known) {
+    if (++compared > NAMES_COMPARED_MAX) break;
     const limit = Math.max(name.length, candidate.length) * DISTANCE_PER_LETTER_MAX;
     const distance = editDistance(name, candidate);
     if (distance < bestDistance && distance <= limit) {

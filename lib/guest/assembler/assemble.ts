@@ -55,10 +55,10 @@ export interface Assembly {
 }
 
 /** Longest source, in characters. */
-export const SOURCE_LENGTH_MAX: number = 4 << 20;
+export const SOURCE_LENGTH_MAX: number = 1 << 20;
 /** Largest image, in bytes. */
 export const IMAGE_BYTES_MAX: number = 64 << 20;
-/** Most copies that `times` makes of a statement whose bytes depend on labels or addresses. */
+/** Most copies that all `times` together make of statements whose bytes depend on labels or addresses. */
 export const VARYING_COPIES_MAX: number = 1 << 16;
 /** Labels must settle within this many passes. */
 const PASSES_MAX = 64;
@@ -117,6 +117,7 @@ class Pass {
   readonly spans: { statement: Statement; offset: number; length: number }[] = [];
   origin: bigint;
   #line = 0;
+  #varyingCopies = 0;
   #critical = false;
   #here: bigint;
   readonly #earlier: ReadonlyMap<string, bigint>;
@@ -205,8 +206,9 @@ class Pass {
   }
 
   #emitVarying(body: Body, index: number, copies: number): void {
-    if (copies > VARYING_COPIES_MAX) {
-      throw new BadInput(`times ${copies + 1} of what depends on labels, expected at most ${VARYING_COPIES_MAX}`);
+    this.#varyingCopies += copies;
+    if (this.#varyingCopies > VARYING_COPIES_MAX) {
+      throw new BadInput(`times makes more than ${VARYING_COPIES_MAX} copies of what depends on labels`);
     }
     for (let copy = 0; copy < copies; copy++) {
       this.#here = this.origin + BigInt(this.output.length);

@@ -18,6 +18,9 @@ export interface Token {
   readonly bytes: Uint8Array;
 }
 
+/** Longest name, in characters. */
+const NAME_LENGTH_MAX = 255;
+
 const NO_BYTES = new Uint8Array(0);
 const NAME = /[A-Za-z_.?@][\w.?@$#~]*/y;
 const NUMBER = /[0-9][0-9A-Za-z_]*/y;
@@ -40,6 +43,9 @@ const ESCAPES: Readonly<Record<string, number>> = {
 };
 
 function parseNumber(text: string): bigint {
+  if (text.length > NAME_LENGTH_MAX) {
+    throw new BadInput(`number of ${text.length} characters, expected at most ${NAME_LENGTH_MAX}`);
+  }
   const plain = text.replaceAll("_", "").toLowerCase();
   const value = /^(0x[0-9a-f]+|0b[01]+|0o[0-7]+|[0-9]+)$/.test(plain)
     ? plain
@@ -116,6 +122,9 @@ export function tokenize(line: string): Token[] {
       if ((text = match(NUMBER)) !== undefined) {
         tokens.push({ kind: "number", text, value: parseNumber(text), bytes: NO_BYTES });
       } else if ((text = match(NAME)) !== undefined) {
+        if (text.length > NAME_LENGTH_MAX) {
+          throw new BadInput(`name of ${text.length} characters, expected at most ${NAME_LENGTH_MAX}`);
+        }
         tokens.push({ kind: "name", text, value: 0n, bytes: NO_BYTES });
       } else if ((text = match(PUNCTUATION)) !== undefined) {
         tokens.push({ kind: "punctuation", text, value: 0n, bytes: NO_BYTES });

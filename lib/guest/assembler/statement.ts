@@ -109,6 +109,8 @@ const REPEAT_PREFIXES: ReadonlyMap<string, number> = new Map([
 const OPCODE_NOP = 0x90;
 /** Prefixes an instruction may carry in the text. */
 const PREFIXES_MAX = 8;
+/** Operands an instruction may have. */
+const OPERANDS_MAX = 4;
 
 function isSize(word: string, letter: string): number {
   return new RegExp(`^${letter}(16|32|64)$`).test(word) ? Number(word.slice(1)) : 0;
@@ -173,8 +175,11 @@ class Parser {
 
   #isUnknown(word: string): boolean {
     const name = word.toLowerCase();
-    return !FORMS.has(name) && !DATA_UNITS.has(name) && !RESERVE_UNITS.has(name) && !OTHER_DIRECTIVES.includes(name) &&
-      !takePrefix(name, noPrefixes());
+    return !FORMS.has(name) && !this.#isDirective(name) && !takePrefix(name, noPrefixes());
+  }
+
+  #isDirective(name: string): boolean {
+    return DATA_UNITS.has(name) || RESERVE_UNITS.has(name) || OTHER_DIRECTIVES.includes(name);
   }
 
   #labelsWithoutColon(word: string): boolean {
@@ -318,12 +323,19 @@ class Parser {
     const name = tokens[at];
     if (name?.kind !== "name") throw new BadInput("expected an instruction after the prefix");
     const mnemonic = name.text.toLowerCase();
+    if (at > 0 && !FORMS.has(mnemonic) && this.#isDirective(mnemonic)) {
+      throw new BadInput(`"${name.text}" cannot follow a prefix`);
+    }
     if (!FORMS.has(mnemonic)) {
       const known = [...FORMS.keys(), ...DATA_UNITS.keys(), ...RESERVE_UNITS.keys(), ...OTHER_DIRECTIVES];
       throw new BadInput(`unknown instruction "${name.text}"${suggestion(mnemonic, known)}`);
     }
     const context = { resolve: this.resolve, relativeByDefault: this.#relativeByDefault && this.#bits === 64 };
-    const operands = splitAtCommas(tokens.slice(at + 1)).map((part) => parseOperand(part, context));
+    const parts = splitAtCommas(tokens.slice(at + 1));
+    if (parts.length > OPERANDS_MAX) {
+      throw new BadInput(`"${name.text}" has ${parts.length} operands, expected at most ${OPERANDS_MAX}`);
+    }
+    const operands = parts.map((part) => parseOperand(part, context));
     const instruction: Instruction = { mnemonic, prefixes, operands, bits: this.#bits };
     const fixed = operands.every((operand) => {
       switch (operand.kind) {

@@ -191,6 +191,7 @@ Deno.test("assembler: a complaint is one line with the line number and what was 
     ["call far x\nx:", 32, "line 1: a far target is written selector:offset"],
     ["jmp 0x12345:0", 32, "line 1: selector 0x12345 does not fit 16 bits"],
     ["mov eax, [ebx", 32, `line 1: expected "]" at the end of the address`],
+    ["a16 equ 5", 32, `line 1: "equ" cannot follow a prefix`],
     ["lock", 32, "line 1: expected an instruction after the prefix"],
   ];
   for (const [source, bits, expected] of cases) assertEquals(complaint(source, { bits }), expected, source);
@@ -202,12 +203,18 @@ Deno.test("assembler: hostile sources end in a complaint and not in memory", () 
   assertEquals(complaint("resb 0x3000000\nresb 0x3000000"), "line 2: image grows beyond 64 MiB");
   assertEquals(
     complaint("times 100000 jmp $"),
-    "line 1: times 100000 of what depends on labels, expected at most 65536",
+    "line 1: times makes more than 65536 copies of what depends on labels",
   );
   assertEquals(
     complaint("a equ b + 1\nb equ a + 1"),
     "labels do not settle within 64 passes, expected no constant that depends on itself",
   );
+  assertEquals(
+    complaint("times 40000 jmp $\n".repeat(2)),
+    "line 2: times makes more than 65536 copies of what depends on labels",
+  );
+  assertEquals(complaint(`${"x".repeat(300)}: nop`), "line 1: name of 300 characters, expected at most 255");
+  assertEquals(complaint(`mov ${"eax,".repeat(1000)}eax`), `line 1: "mov" has 1001 operands, expected at most 4`);
   assertEquals(complaint(`db ${"(".repeat(1000)}`), "line 1: expression nests deeper than 64 levels");
   assertEquals(complaint("db 0xffffffffffffffff * 2"), "line 1: expression goes beyond 64 bits");
   assertEquals(
