@@ -8,7 +8,7 @@
 
 import { type Decoded, type FieldType, hex, type IntegerType } from "./field_type.ts";
 
-/** One row of a bitfield: first bit, width in bits, name, meaning, and the enumeration that names its values, if any. */
+/** A row of a bitfield: first bit, width in bits, name, meaning, and the enumeration that names its values, if any. */
 export type BitRow = readonly [
   bit: number,
   width: number,
@@ -63,7 +63,7 @@ export interface Bits<Word extends number | bigint, Rows extends readonly BitRow
   readonly shift: Readonly<Record<BitNames<Rows>, number>>;
   /** Each field's bits in place, in the storage's own kind: `number` up to 32 bits, else `bigint`. */
   readonly mask: Readonly<Record<BitNames<Rows>, Word>>;
-  /** Each field's bits within bits 31:0, as an unsigned number; 0 where it has none there. For code on 32-bit halves. */
+  /** Each field's bits within bits 31:0, as an unsigned number; 0 where it has none there. For 32-bit code. */
   readonly low: Readonly<Record<BitNames<Rows>, number>>;
   /** Each field's bits within bits 63:32, moved down by 32, as an unsigned number; 0 where it has none there. */
   readonly high: Readonly<Record<BitNames<Rows>, number>>;
@@ -107,7 +107,7 @@ export function bits<Word extends number | bigint, const Rows extends readonly B
   const masks = new Map(rows.map(([bit, width, field]) => [field as string, fieldMask(bit, width)]));
   const byName = new Map(rows.map((row) => [row[2] as string, row]));
   const table = <V>(of: (row: BitRow) => V) =>
-    Object.fromEntries(rows.map((row) => [row[2], of(row)])) as Record<BitNames<Rows>, V>;
+    Object.freeze(Object.fromEntries(rows.map((row) => [row[2], of(row)]))) as Record<BitNames<Rows>, V>;
 
   const get = (value: number | bigint, field: string): number | bigint => {
     const [bit, width] = byName.get(field)!;
@@ -135,7 +135,7 @@ export function bits<Word extends number | bigint, const Rows extends readonly B
     return decoded;
   };
 
-  return {
+  return Object.freeze<Bits<Word, Rows>>({
     kind: "bits",
     name,
     source,
@@ -160,7 +160,7 @@ export function bits<Word extends number | bigint, const Rows extends readonly B
     write: (view, offset, value) => storage.write(view, offset, value),
     decode: (view, offset) => decodeValue(storage.read(view, offset)),
     describe: () => describeBits(name, storage, rows, source),
-  };
+  });
 }
 
 /** Bits that a JavaScript number holds exactly. */

@@ -201,7 +201,7 @@ function toField(row: Row): Field {
   return { name, offset, size: type.size, type, meaning, reserved: false, columns };
 }
 
-/** Throws a `TypeError` for a name that is used twice, an offset that is not a whole number, or a field without bytes. */
+/** Throws a `TypeError` for a name used twice, an offset that is not a whole number, or a field without bytes. */
 function checkNames(name: string, fields: readonly Field[]): void {
   const seen = new Set<string>();
   for (const field of fields) {
@@ -240,13 +240,13 @@ function build<Rows extends readonly Row[]>(
     }
     return object as Accessor<Rows>;
   };
-  return {
+  return Object.freeze<Structure<Rows>>({
     kind,
     name,
     size,
     source,
     fields,
-    at: offsets as Record<PathsOf<Rows>, number>,
+    at: Object.freeze(offsets) as Record<PathsOf<Rows>, number>,
     field: (key) => {
       const found = fields.find((field) => field.name === key);
       if (!found) throw new RangeError(`${name} has no field "${key}"`);
@@ -264,7 +264,7 @@ function build<Rows extends readonly Row[]>(
       return decoded;
     },
     describe: () => describeFields(kind, name, size, fields, source),
-  };
+  });
 }
 
 /** Whether `size` bytes at `offset` are all zero. */

@@ -9,14 +9,14 @@ import { bits } from "../bits.ts";
 import { array, u32, u8 } from "../field_type.ts";
 import { reserved, structure } from "../structure.ts";
 
-/** Flags of the doorbell page. (coconut-svsm/svsm: kernel/src/sev/hv_doorbell.rs HVDoorbell) */
+/** Flags of the doorbell page. */
 export const HV_DOORBELL_FLAGS = bits("HV_DOORBELL_FLAGS", u8, [
   [0, 1, "nmi_pending", "An NMI waits"],
   [1, 1, "mc_pending", "A machine check waits"],
   [7, 1, "no_further_signal", "The host will not raise #HV again until the guest has looked"],
-]);
+], "coconut-svsm/svsm: kernel/src/sev/hv_doorbell.rs HVDoorbell");
 
-/** Pending interrupts of one VMPL. (coconut-svsm/svsm: kernel/src/sev/hv_doorbell.rs HVExtIntInfo) */
+/** Pending interrupts of one VMPL. */
 export const HV_EXT_INT_STATUS = bits("HV_EXT_INT_STATUS", u32, [
   [0, 8, "pending_vector", "Vector, when there is only one"],
   [8, 1, "nmi", "An NMI waits"],
@@ -25,7 +25,7 @@ export const HV_EXT_INT_STATUS = bits("HV_EXT_INT_STATUS", u32, [
   [14, 1, "multiple_vectors", "Vectors are in irr"],
   [27, 1, "ipi_requested", "An IPI waits"],
   [31, 1, "vector_31", "Vector 31 waits"],
-]);
+], "coconut-svsm/svsm: kernel/src/sev/hv_doorbell.rs HVExtIntInfo");
 
 /** Interrupts of one VMPL. */
 export const HV_EXT_INT_INFO = structure("HV_EXT_INT_INFO", 0x40, [

@@ -9,12 +9,12 @@ import { bytes, u32, u64, u8 } from "../field_type.ts";
 import { reserved, structure } from "../structure.ts";
 import { RMPADJUST_ATTRS } from "./rmp.ts";
 
-/** State of timer 0 in SNP_VP_CONTEXT. (microsoft/openvmm: openhcl/hcl/src/protocol.rs hcl_vp_context) */
+/** State of timer 0 in SNP_VP_CONTEXT. */
 export const STIMER0_FLAGS = bits("STIMER0_FLAGS", u32, [
   [0, 1, "config_valid", "The configuration counts"],
   [1, 1, "kernel_update", "The kernel has changed it"],
   [2, 1, "expired", "The timer has expired"],
-]);
+], "microsoft/openvmm: openhcl/hcl/src/protocol.rs hcl_vp_context");
 
 /** The context part of the run page on SNP. */
 export const SNP_VP_CONTEXT = structure("SNP_VP_CONTEXT", 0x400, [

@@ -9,17 +9,27 @@ import { bits } from "../bits.ts";
 import { u32, u64, u8 } from "../field_type.ts";
 import { reserved, structure } from "../structure.ts";
 
-/** Byte 8 of RMP_ENTRY_RMPREAD. (torvalds/linux: arch/x86/virt/svm/sev.c rmpentry) */
-export const RMP_ASSIGNED_BYTE = bits("RMP_ASSIGNED_BYTE", u8, [[0, 1, "assigned", "The page belongs to a guest"]]);
+/** Byte 8 of RMP_ENTRY_RMPREAD. */
+export const RMP_ASSIGNED_BYTE = bits(
+  "RMP_ASSIGNED_BYTE",
+  u8,
+  [[0, 1, "assigned", "The page belongs to a guest"]],
+  "torvalds/linux: arch/x86/virt/svm/sev.c rmpentry",
+);
 
-/** Byte 9 of RMP_ENTRY_RMPREAD. (torvalds/linux: arch/x86/virt/svm/sev.c rmpentry) */
+/** Byte 9 of RMP_ENTRY_RMPREAD. */
 export const RMP_SIZE_BYTE = bits("RMP_SIZE_BYTE", u8, [
   [0, 1, "pagesize", "0 for 4 KiB, 1 for 2 MiB"],
   [1, 1, "hpage_region_status", "Another page of the 2 MiB region is assigned"],
-]);
+], "torvalds/linux: arch/x86/virt/svm/sev.c rmpentry");
 
-/** Byte 10 of RMP_ENTRY_RMPREAD. (torvalds/linux: arch/x86/virt/svm/sev.c rmpentry) */
-export const RMP_IMMUTABLE_BYTE = bits("RMP_IMMUTABLE_BYTE", u8, [[0, 1, "immutable", "RMPUPDATE may not change it"]]);
+/** Byte 10 of RMP_ENTRY_RMPREAD. */
+export const RMP_IMMUTABLE_BYTE = bits(
+  "RMP_IMMUTABLE_BYTE",
+  u8,
+  [[0, 1, "immutable", "RMPUPDATE may not change it"]],
+  "torvalds/linux: arch/x86/virt/svm/sev.c rmpentry",
+);
 
 /** What RMPREAD returns; validation, VMSA bit and permissions do not show. */
 export const RMP_ENTRY_RMPREAD = structure("RMP_ENTRY_RMPREAD", 0x10, [

@@ -260,7 +260,7 @@ export const AUTOMATIC_EXITS: readonly (readonly [first: number, last: number])[
   [SevExitCode.values.NOT_RESTARTABLE, SevExitCode.values.NOT_RESTARTABLE],
 ];
 
-/** Whether an exit with this code leaves an SEV-ES guest without a #VC. */
+/** Whether an exit with this code leaves an SEV-ES guest without a #VC; a VMRUN that failed, below 0, does. */
 export function isAutomaticExit(code: number): boolean {
-  return AUTOMATIC_EXITS.some(([first, last]) => code >= first && code <= last);
+  return code < 0 || AUTOMATIC_EXITS.some(([first, last]) => code >= first && code <= last);
 }

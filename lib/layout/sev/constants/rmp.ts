@@ -25,7 +25,7 @@ export const PVALIDATE_UNCHANGED = {
   SVSM: 16,
 } as const;
 
-/** Geometry of a table without segments: the entry of a page lies at RMP_BASE + BOOKKEEPING_BYTES + 16 * (address >> 12). */
+/** Geometry of a table without segments: a page's entry is at RMP_BASE + BOOKKEEPING_BYTES + 16 * page number. */
 export const RMP_GEOMETRY = {
   /** Bytes of an entry. */
   ENTRY_SIZE: 16,
