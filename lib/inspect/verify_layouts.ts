@@ -48,23 +48,32 @@ export interface LayoutVerification {
 }
 
 /** A field of the reference, of either file. */
-interface ReferenceField {
+export interface ReferenceField {
+  /** The field's name there. */
   readonly name: string;
+  /** Byte offset, unless bits are given. */
   readonly offset?: number;
+  /** Bytes, unless bits are given. */
   readonly size?: number;
-  /** First and last bit, where a union's view is given in bits. */
+  /** First bit, where a union's view is given in bits. */
   readonly lo?: number;
+  /** Last bit, where a union's view is given in bits. */
   readonly hi?: number;
-  readonly count?: number;
+  /** Names of an array's elements. */
   readonly elements?: readonly string[];
+  /** Whether a compiler put these bytes there. */
   readonly padding?: boolean;
 }
 
 /** A bitfield's row of the reference, of either file. */
-interface ReferenceBits {
+export interface ReferenceBits {
+  /** The field's name there. */
   readonly name: string;
+  /** Least significant bit. */
   readonly bit: number;
+  /** Width in bits. */
   readonly width: number;
+  /** Whether the bits have no meaning. */
   readonly reserved: boolean;
 }
 

@@ -30,13 +30,16 @@ export interface BitField {
 }
 
 /** Widths whose values a JavaScript number does not hold. */
-type WideWidth = 54 | 55 | 56 | 57 | 58 | 59 | 60 | 61 | 62 | 63 | 64 | 120;
+export type WideWidth = 54 | 55 | 56 | 57 | 58 | 59 | 60 | 61 | 62 | 63 | 64 | 120;
 /** Names of a table's rows. */
-type BitNames<Rows extends readonly BitRow[]> = Rows[number][2];
+export type BitNames<Rows extends readonly BitRow[]> = Rows[number][2];
 /** The row of one name. */
-type RowOf<Rows extends readonly BitRow[], Name> = Extract<Rows[number], readonly [number, number, Name, ...unknown[]]>;
+export type RowOf<Rows extends readonly BitRow[], Name> = Extract<
+  Rows[number],
+  readonly [number, number, Name, ...unknown[]]
+>;
 /** `number` for a field of up to 53 bits, `bigint` above. */
-type BitValue<Rows extends readonly BitRow[], Name> = RowOf<Rows, Name>[1] extends WideWidth ? bigint : number;
+export type BitValue<Rows extends readonly BitRow[], Name> = RowOf<Rows, Name>[1] extends WideWidth ? bigint : number;
 /** What listings and checks need of any bitfield. */
 export interface AnyBits {
   /** Tells a bitfield from other declarations. */
@@ -56,6 +59,7 @@ export interface AnyBits {
 /** A bitfield declaration; also the type of a field that holds it. */
 export interface Bits<Word extends number | bigint, Rows extends readonly BitRow[]>
   extends FieldType<Word, never>, AnyBits {
+  /** Tells a bitfield from other declarations. */
   readonly kind: "bits";
   /** The storage unit's type. */
   readonly storage: IntegerType<Word>;

@@ -58,20 +58,22 @@ export interface Field {
 /** Dotted names of everything in a table: the fields and, after a dot, the parts of their types. */
 export type PathsOf<Rows extends readonly Row[]> = PathOf<Rows[number]>;
 /** Dotted names that one row contributes. */
-type PathOf<R> = R extends readonly [infer Name extends string, number, FieldType<infer _V, infer Sub>, ...unknown[]]
+export type PathOf<R> = R extends
+  readonly [infer Name extends string, number, FieldType<infer _V, infer Sub>, ...unknown[]]
   ? Name | (string extends Sub ? never : `${Name}.${Sub}`)
   : never;
 /** A row's name when its values are plain numbers or bigints. */
-type ScalarName<R> = R extends readonly [infer Name extends string, number, FieldType<infer V, infer _S>, ...unknown[]]
+export type ScalarName<R> = R extends
+  readonly [infer Name extends string, number, FieldType<infer V, infer _S>, ...unknown[]]
   ? V extends number | bigint ? Name : never
   : never;
 /** A row's name when its values are objects. */
-type AggregateName<R> = R extends
+export type AggregateName<R> = R extends
   readonly [infer Name extends string, number, FieldType<infer V, infer _S>, ...unknown[]]
   ? V extends number | bigint ? never : Name
   : never;
 /** What a row's field reads as. */
-type ValueOf<R> = R extends readonly [string, number, FieldType<infer V, infer _S>, ...unknown[]] ? V : never;
+export type ValueOf<R> = R extends readonly [string, number, FieldType<infer V, infer _S>, ...unknown[]] ? V : never;
 
 /** Getters and setters for the fields of a table; aggregates are read only and give accessors of their own. */
 export type Accessor<Rows extends readonly Row[]> =
@@ -103,6 +105,7 @@ export interface AnyStructure {
 /** A declared structure or union; also the type of a field that holds one. */
 export interface Structure<Rows extends readonly Row[]>
   extends FieldType<Accessor<Rows>, PathsOf<Rows>>, Omit<AnyStructure, "at"> {
+  /** Whether fields may lie over one another. */
   readonly kind: "structure" | "union";
   /** Getters and setters over the structure at byte `base` of `view`. Nothing is copied. */
   accessor(view: DataView, base?: number): Accessor<Rows>;
