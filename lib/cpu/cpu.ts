@@ -70,6 +70,8 @@ export class Cpu extends CpuMemory {
   readonly unimplemented: Map<string, number> = new Map();
   /** SLOW_* bits; see `updateSlow`. */
   slow = 0;
+  /** Set when a repeated string instruction stopped in the middle, to be continued; the caller may clear it. */
+  repeating = false;
   /** What `blocks` are found under: mode bits and the TLB generation. */
   blockKey = 0;
   readonly #window: Uint8Array = new Uint8Array(DECODE_WINDOW + 16);
@@ -186,6 +188,21 @@ export class Cpu extends CpuMemory {
       if (thrown !== this.fault) throw thrown;
     }
     s32[EXIT_BYTE_COUNT] = count;
+  }
+
+  /** The page fault or other exception that fetching the byte at RIP would raise, or undefined. */
+  probeFetch(): { vector: number; error: number | undefined; cr2: bigint } | undefined {
+    try {
+      const hi = this.long64 ? this.s32[RIP + 1] : 0;
+      if (this.long64) this.checkCanonical(CS, this.s32[RIP], hi, 1);
+      this.translateFetch(this.#linear(), hi);
+      return undefined;
+    } catch (thrown) {
+      if (thrown !== this.fault) throw thrown;
+      const { vector, hasError, error, cr2Lo, cr2Hi } = this.fault;
+      const cr2 = (BigInt(cr2Hi >>> 0) << 32n) | BigInt(cr2Lo >>> 0);
+      return { vector, error: hasError ? error : undefined, cr2 };
+    }
   }
 
   /** Low half of the linear address of RIP. */
