@@ -12,21 +12,7 @@ import { add, compare, COMPARE_UNORDERED, divide, multiply, squareRoot } from ".
 import { convertFormat, fromInteger, roundToIntegral, toInteger } from "./convert.ts";
 import { FLAG_DENORMAL, FLAG_INEXACT, FLAG_INVALID, ROUND_NEAREST, ROUND_TRUNCATE } from "./environment.ts";
 import { BINARY32, BINARY64, FloatResult, Operand, pack, unpack } from "./format.ts";
-import {
-  A_F32,
-  A_U32,
-  B_F32,
-  B_I32,
-  B_I64,
-  B_U32,
-  R_F32,
-  R_F64,
-  R_I32,
-  R_I64,
-  R_U32,
-  R_U64,
-  sse,
-} from "./lanes.ts";
+import { A_F32, A_U32, B_F32, B_I32, B_I64, B_U32, R_F32, R_F64, R_I32, R_I64, R_U32, R_U64, sse } from "./lanes.ts";
 
 /** The smallest normal binary32 number. */
 const MIN_NORMAL = 2 ** -126;
@@ -298,3 +284,36 @@ export function round32(lane: number, rounding: number, quiet: boolean): void {
   putResult(lane);
 }
 
+/** The quiet bit of a binary32 NaN. */
+const QUIET_NAN_BIT = 0x0040_0000;
+/** The default NaN. */
+const DEFAULT_NAN_BITS = 0xffc0_0000;
+
+/** RCPPS, RCPSS: the reciprocal of B, without exceptions; denormals count as zeros and tiny results become zeros (Intel SDM volume 2, RCPPS). */
+export function rcp32(lane: number): void {
+  const bits = B_U32[lane];
+  const magnitude = bits & MAGNITUDE;
+  if (magnitude > INFINITY_BITS) {
+    R_U32[lane] = bits | QUIET_NAN_BIT;
+  } else if (magnitude < MIN_NORMAL_BITS) {
+    R_U32[lane] = (bits & ~MAGNITUDE) | INFINITY_BITS;
+  } else {
+    const r = 1 / B_F32[lane];
+    R_F32[lane] = Math.abs(r) < MIN_NORMAL ? (r < 0 || Object.is(r, -0) ? -0 : 0) : r;
+  }
+}
+
+/** RSQRTPS, RSQRTSS: the reciprocal of the square root of B, without exceptions; denormals count as zeros (Intel SDM volume 2, RSQRTPS). */
+export function rsqrt32(lane: number): void {
+  const bits = B_U32[lane];
+  const magnitude = bits & MAGNITUDE;
+  if (magnitude > INFINITY_BITS) {
+    R_U32[lane] = bits | QUIET_NAN_BIT;
+  } else if (magnitude < MIN_NORMAL_BITS) {
+    R_U32[lane] = (bits & ~MAGNITUDE) | INFINITY_BITS;
+  } else if (bits !== magnitude) {
+    R_U32[lane] = DEFAULT_NAN_BITS;
+  } else {
+    R_F32[lane] = 1 / Math.sqrt(B_F32[lane]);
+  }
+}
