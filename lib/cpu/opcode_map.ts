@@ -15,11 +15,29 @@ import { SSE_STRING_ROWS } from "./exec/sse_string.ts";
 import { X87_ROWS } from "./exec/x87.ts";
 import { X87_CONTROL_ROWS } from "./exec/x87_control.ts";
 import { X87_SPECIAL_ROWS } from "./exec/x87_special.ts";
+import { rows as descriptorRows } from "./exec/descriptor.ts";
+import { rows as farRows } from "./exec/far.ts";
+import { rows as fsgsbaseRows } from "./exec/fsgsbase.ts";
+import { rows as ioRows } from "./exec/io.ts";
+import { rows as iretRows } from "./exec/iret.ts";
+import { rows as msrRows } from "./exec/msr.ts";
+import { rows as softwareInterruptRows } from "./exec/software_interrupt.ts";
+import { rows as syscallRows } from "./exec/syscall.ts";
+import { rows as systemRows } from "./exec/system.ts";
 import { rows as undefinedRows } from "./exec/undefined.ts";
 
 /** Every implemented instruction. */
 export const OPCODES: OpcodeMap = new OpcodeMap([
   ...undefinedRows,
+  ...descriptorRows,
+  ...farRows,
+  ...fsgsbaseRows,
+  ...ioRows,
+  ...iretRows,
+  ...msrRows,
+  ...softwareInterruptRows,
+  ...syscallRows,
+  ...systemRows,
   ...FXSTATE_ROWS,
   ...SSE_CONVERT_ROWS,
   ...SSE_FLOAT_ROWS,

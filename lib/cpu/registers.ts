@@ -5,12 +5,16 @@
  */
 
 import type { MachineMemory } from "../memory/machine_memory.ts";
+import { watchesData } from "./debug.ts";
 import { CpuState, CS, SEG_BIG, SEG_CODE, SEG_EXPAND_DOWN, SEG_LONG, SEG_PRESENT, SEG_WRITABLE, SS } from "./state.ts";
 import { CR0_AM, CR0_PE, EFER_LMA, FLAG_AC, FLAG_VM } from "./state.ts";
 
 const RFLAGS = CpuState.at.rflags >> 2;
 const CR0 = CpuState.at.cr0 >> 2;
 const EFER = CpuState.at.efer >> 2;
+const DR7 = CpuState.at.dr7 >> 2;
+/** DR7 bits that enable a breakpoint. */
+const DR7_ENABLES = 0xff;
 const SEGMENTS = CpuState.at.es >> 2;
 /** Segments of which bit n (ES to GS) is set: every one. */
 const SEGMENTS_ALL = 0x3f;
@@ -104,6 +108,12 @@ export class CpuRegisters {
   cpl = 0;
   /** Alignment faults are on: CR0.AM, RFLAGS.AC, CPL 3. */
   alignmentChecks = false;
+  /** A breakpoint on data is enabled: every access is looked at. */
+  watching = false;
+  /** DR6 bits of the breakpoints that the running instruction has hit; meaningful only while it runs. */
+  debugHits = 0;
+  /** The running instruction entered a handler, so that it is not reported as a single step. */
+  traceCancelled = false;
   /** Bit n: reads through segment n need neither base nor checks. */
   flatRead = 0;
   /** Bit n: writes through segment n need neither base nor checks. */
@@ -190,9 +200,11 @@ export class CpuRegisters {
     this.stackSize = this.long64 ? 64 : (ssAttributes & SEG_BIG) !== 0 ? 32 : 16;
     this.cpl = !this.protected ? 0 : this.v86 ? 3 : (ssAttributes >> 5) & 3;
     this.alignmentChecks = this.cpl === 3 && (cr0 & CR0_AM) !== 0 && (flags & FLAG_AC) !== 0;
+    this.watching = (s32[DR7] & DR7_ENABLES) !== 0 && watchesData(s32[DR7]);
     const user = this.cpl === 3 ? TLB_USER : 0;
-    this.tlbRead = this.alignmentChecks ? TLB_EMPTY : TLB_READ + user;
-    this.tlbWrite = this.alignmentChecks ? TLB_EMPTY : TLB_WRITE + user;
+    const slow = this.alignmentChecks || this.watching;
+    this.tlbRead = slow ? TLB_EMPTY : TLB_READ + user;
+    this.tlbWrite = slow ? TLB_EMPTY : TLB_WRITE + user;
     this.tlbFetch = TLB_FETCH + user;
     this.#updateFlat();
   }

@@ -11,7 +11,7 @@
 
 import { type Block, linearIndex, unchanged } from "./block_cache.ts";
 import { type Cpu, SLOW_EVENT, SLOW_TRACE } from "./cpu.ts";
-import { afterInstruction, beforeInstruction } from "./debug.ts";
+import { afterInstruction, beforeInstruction, raisePendingTrap } from "./debug.ts";
 import { raiseUndefined } from "./exec/undefined.ts";
 import { VECTOR_NMI, VECTOR_PF } from "./faults.ts";
 import { Insn } from "./insn.ts";
@@ -940,6 +940,7 @@ function boundary(cpu: Cpu): number {
       return inject(cpu, vector, (event & state.EVENT_HAS_ERROR) !== 0, s32[EVENT_ERROR], type);
     }
   }
+  raisePendingTrap(cpu);
   if (s32[SHADOW] === 0) {
     if (s32[NMI_PENDING] !== 0 && s32[NMI_MASKED] === 0) {
       s32[NMI_PENDING] = 0;
