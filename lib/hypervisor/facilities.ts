@@ -8,8 +8,8 @@
  * @module
  */
 import { CpuState } from "../cpu/state.ts";
-import { u64 } from "../layout/field_type.ts";
-import { structure } from "../layout/structure.ts";
+import { array, u64 } from "../layout/field_type.ts";
+import { reserved, structure } from "../layout/structure.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
 import type { MemoryPort } from "../memory/port.ts";
 import { type ApicHost, LocalApic } from "./apic/local_apic.ts";
@@ -35,18 +35,21 @@ export const OVERLAY_SLOT = {
   SIEFP: 4,
 } as const;
 
+/** Crash registers of a VTL: five parameters and the control. */
+const CRASH_REGISTERS = 6;
+
 /** The facilities of one VP. */
-export const FacilityState = structure("FacilityState", 768, [
+export const FacilityState = structure("FacilityState", 832, [
   ["apic", 0, ApicState, "Local APIC of VTL0"],
   ["synic_vtl0", 256, SynicState, "SynIC of VTL0"],
   ["synic_vtl2", 424, SynicState, "SynIC of VTL2"],
   ["timers", 592, SyntheticTimersState, "Synthetic timers of VTL0"],
   ["assist_page", 720, u64, "HvRegisterVpAssistPage of VTL0 (MSR 40000073)"],
   ["mcg_status", 728, u64, "MCG_STATUS (MSR 17a), which all VTLs share"],
-  ["vina", 736, u64, "HvRegisterVsmVina of VTL2"],
-  ["secure_config_vtl0", 744, u64, "HvRegisterVsmVpSecureVtlConfig for VTL0"],
-  ["wait_for_tlb_lock", 752, u64, "HvRegisterVsmWpWaitForTlbLock"],
-  ["cr_intercept_control", 760, u64, "HvRegisterCrInterceptControl of VTL2"],
+  ["crash", 736, array(u64, CRASH_REGISTERS), "GuestCrashP0 to GuestCrashP4 and GuestCrashCtl of VTL2's kernel"],
+  ["vtl2_guest_os_id", 784, u64, "GuestOsId of VTL2; VP 0's counts"],
+  ["vtl2_hypercall", 792, u64, "Hypercall of VTL2 (MsrHypercallContents); VP 0's counts"],
+  reserved(800, 32),
 ], "Per-VP facilities of the modelled hypervisor; not a structure of the modelled machine");
 
 /** Bytes that the facilities of `vps` VPs take. */
@@ -146,6 +149,11 @@ export class Facilities implements ApicHost {
     this.port.or32(block + state.vtl2_irr + (vector >>> 5) * 4, 1 << (vector & 31));
     this.port.or32(block + state.vtl2_irr_summary, 1);
     this.signal(vp, ATTENTION.VTL2_INTERRUPT);
+  }
+
+  /** SINTs of VTL0 of a VP are to be looked at: VTL2 has changed what it wants to be told about. */
+  deliverabilityChanged(vp: number): void {
+    this.#events.synicChanged(vp, 0);
   }
 
   // --- ApicHost -----------------------------------------------------------------------------------------------------

@@ -77,8 +77,7 @@ function readArchitectural(facilities: Facilities, vp: number, msr: number): big
   const { memory } = facilities.partition;
   switch (msr) {
     case X86_MSR.X86X_MSR_TSC:
-      return BigInt(Math.floor(facilities.now())) +
-        memory.u64[(facilities.partition.cpuState(vp) + CpuState.at.tsc_offset) >>> 3];
+      return readTsc(facilities, vp);
     case X86_MSR.X86X_MSR_APIC_BASE: {
       const apic = facilities.apic(vp);
       apic.readBase();
@@ -99,9 +98,7 @@ function writeArchitectural(facilities: Facilities, vp: number, msr: number, val
   const { memory } = facilities.partition;
   switch (msr) {
     case X86_MSR.X86X_MSR_TSC:
-      memory.u64[(facilities.partition.cpuState(vp) + CpuState.at.tsc_offset) >>> 3] = value -
-        BigInt(Math.floor(facilities.now()));
-      invalidateReferenceTsc(facilities);
+      writeTsc(facilities, vp, value);
       return "handled";
     case X86_MSR.X86X_MSR_APIC_BASE: {
       const apic = facilities.apic(vp);
@@ -324,9 +321,18 @@ function anyTscWritten(facilities: Facilities): boolean {
   return false;
 }
 
-/** A TSC was written: the reference TSC page sends its readers to the reference counter from now on. */
-function invalidateReferenceTsc(facilities: Facilities): void {
+/** The time-stamp counter of VTL0 of a VP: the machine's plus the VP's offset. */
+export function readTsc(facilities: Facilities, vp: number): bigint {
   const { partition } = facilities;
-  const value = partition.memory.u64[(partition.state + partitionState.reference_tsc) >>> 3];
-  if ((value & HvRegisterReferenceTsc.mask.enable) !== 0n) setReferenceTsc(facilities, value);
+  const offset = partition.memory.u64[(partition.cpuState(vp) + CpuState.at.tsc_offset) >>> 3];
+  return BigInt.asUintN(64, BigInt(Math.floor(facilities.now())) + offset);
+}
+
+/** Writes it. The reference TSC page sends its readers to the reference counter from then on. */
+export function writeTsc(facilities: Facilities, vp: number, value: bigint): void {
+  const { partition } = facilities;
+  const { u64 } = partition.memory;
+  u64[(partition.cpuState(vp) + CpuState.at.tsc_offset) >>> 3] = value - BigInt(Math.floor(facilities.now()));
+  const page = u64[(partition.state + partitionState.reference_tsc) >>> 3];
+  if ((page & HvRegisterReferenceTsc.mask.enable) !== 0n) setReferenceTsc(facilities, page);
 }
