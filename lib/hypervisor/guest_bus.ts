@@ -17,54 +17,70 @@ import {
   EXIT_IO,
   EXIT_MMIO,
   EXIT_MSR,
+  RAX,
+  RBX,
+  RCX,
+  RDX,
   STOP_AFTER,
 } from "../cpu/state.ts";
+import { MsrHypercallContents } from "../layout/hyperv/registers.ts";
+import { PAGE_SHIFT } from "../memory/machine_memory.ts";
 import type { LocalApic } from "./apic/local_apic.ts";
-import { MAP_GPA, type Partition } from "./partition.ts";
+import type { CpuidAsker, CpuidTable } from "./cpuid.ts";
+import type { Facilities } from "./facilities.ts";
+import { readMsr, writeMsr } from "./msrs.ts";
+import { MAP_GPA, type Partition, PartitionState } from "./partition.ts";
+import type { VirtualProcessor } from "./virtual_processor.ts";
 
 const at = CpuState.at;
 const PAGE_MASK = 0xfff;
+/** Guest page numbers in the high word of an address. */
+const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
+/** CR4.OSXSAVE (AMD64 APM volume 2, 3.1.3). */
+const CR4_OSXSAVE = 1 << 18;
 
-/** The rest of the machine, as a processor's bus needs it. */
-export interface GuestSurroundings {
-  readonly partition: Partition;
-  readonly apic: LocalApic;
-  /** Whether CPUID of `leaf` is answered here: then `result` holds EAX, EBX, ECX, EDX; else they are the defaults of an intercept. */
-  answersCpuid(cpu: Cpu, leaf: number, subleaf: number, result: Uint32Array): boolean;
-  /** RDMSR into `cpu.v64[0]`. */
-  readMsr(cpu: Cpu, msr: number): "handled" | "fault" | "intercept";
-  /** WRMSR of `cpu.v64[0]`. */
-  writeMsr(cpu: Cpu, msr: number): "handled" | "fault" | "intercept";
-  /** Vector of an interrupt that VTL0 can take now, acknowledged; -1 for none. */
-  acceptInterrupt(): number;
-  /** Bit per exception vector that is intercepted. */
-  exceptionIntercepts(): number;
-  /** Whether hypercall instructions are executed at all; false raises #UD. */
-  hypercallsEnabled(cpu: Cpu): boolean;
-  /** Time-stamp counter into `cpu.v64[0]`. */
-  tsc(cpu: Cpu): void;
-  /** Whether HLT leaves to VTL2 (`MachineConfig.haltIntercept`). */
+/** What a guest bus is made from. */
+export interface GuestBusParts {
+  readonly facilities: Facilities;
+  /** VP index. */
+  readonly vp: number;
+  readonly cpuid: CpuidTable;
+  /**
+   * The machine of the recorded programs: a processor, memory and devices. There is no local APIC, no hypercall, and
+   * synthetic MSRs are devices.
+   */
+  readonly recorded: boolean;
+  /** HLT leaves to VTL2 instead of parking the processor. */
   readonly haltIntercept: boolean;
 }
 
+/** First and last MSR that are devices in the machine of the recorded programs. */
+const RECORDED_MSR_FIRST = 0x40000000;
+const RECORDED_MSR_LAST = 0x400000ff;
+
 /** The bus of a guest under the hypervisor. */
-export class GuestBus implements CpuBus {
-  readonly interceptsStringIo: boolean = true;
-  /** EAX, EBX, ECX, EDX of the last CPUID: its answer, or the defaults of its intercept. */
-  readonly cpuidResult: Uint32Array = new Uint32Array(4);
-  protected readonly surroundings: GuestSurroundings;
+export class GuestBus implements CpuBus, CpuidAsker {
+  /** The processor whose bus this is; set by it before the guest runs. */
+  processor!: VirtualProcessor;
+  readonly parts: GuestBusParts;
   readonly #partition: Partition;
   readonly #apic: LocalApic;
 
-  /** A bus into `surroundings`. */
-  constructor(surroundings: GuestSurroundings) {
-    this.surroundings = surroundings;
-    this.#partition = surroundings.partition;
-    this.#apic = surroundings.apic;
+  /** A bus made from `parts`. */
+  constructor(parts: GuestBusParts) {
+    this.parts = parts;
+    this.#partition = parts.facilities.partition;
+    this.#apic = parts.facilities.apic(parts.vp);
   }
 
+  get interceptsStringIo(): boolean {
+    return true;
+  }
+
+  // --- Memory -------------------------------------------------------------------------------------------------------
+
   page(gpn: number, access: number): number {
-    if (gpn === this.#apic.mmioPage) return -1;
+    if (gpn === this.#apic.mmioPage && !this.parts.recorded) return -1;
     let rights = 0;
     if (access & ACCESS_READ) rights |= MAP_GPA.READ;
     if (access & ACCESS_WRITE) rights |= MAP_GPA.WRITE;
@@ -74,33 +90,41 @@ export class GuestBus implements CpuBus {
   }
 
   mmioRead(cpu: Cpu, gpaLo: number, gpaHi: number, size: number, access: number = ACCESS_READ): void {
-    if (this.#isApic(gpaLo, gpaHi)) {
-      cpu.v64[0] = 0n;
-      cpu.v32[0] = this.#apic.readMmio(gpaLo & PAGE_MASK, size);
-    } else {
-      this.leaveToMemory(cpu, gpaLo, gpaHi, size, access);
-    }
+    if (!this.#isApic(gpaLo, gpaHi)) return this.deviceRead(cpu, gpaLo, gpaHi, size, access);
+    cpu.v64[0] = 0n;
+    cpu.v32[0] = this.#apic.readMmio(gpaLo & PAGE_MASK, size);
   }
 
   mmioWrite(cpu: Cpu, gpaLo: number, gpaHi: number, size: number): void {
     if (this.#isApic(gpaLo, gpaHi)) this.#apic.writeMmio(gpaLo & PAGE_MASK, size, cpu.v32[0]);
-    else this.leaveToMemory(cpu, gpaLo, gpaHi, size, ACCESS_WRITE);
+    else this.deviceWrite(cpu, gpaLo, gpaHi, size);
   }
 
   #isApic(gpaLo: number, gpaHi: number): boolean {
-    return (gpaLo >>> 12) + gpaHi * 0x10_0000 === this.#apic.mmioPage;
+    return (gpaLo >>> PAGE_SHIFT) + (gpaHi >>> 0) * GPN_HIGH_FACTOR === this.#apic.mmioPage && !this.parts.recorded;
   }
 
-  /** Leaves because of an access that no memory answers. Never returns. */
-  protected leaveToMemory(cpu: Cpu, gpaLo: number, gpaHi: number, size: number, access: number): never {
+  /** A read that neither memory nor the local APIC answers. */
+  protected deviceRead(cpu: Cpu, gpaLo: number, gpaHi: number, size: number, access: number): void {
+    this.#leaveToMemory(cpu, gpaLo, gpaHi, size, access);
+  }
+
+  /** A write of `cpu.v64[0]` that neither memory nor the local APIC takes. */
+  protected deviceWrite(cpu: Cpu, gpaLo: number, gpaHi: number, size: number): void {
+    cpu.s64[at.exit_value >>> 3] = cpu.v64[0];
+    this.#leaveToMemory(cpu, gpaLo, gpaHi, size, ACCESS_WRITE);
+  }
+
+  #leaveToMemory(cpu: Cpu, gpaLo: number, gpaHi: number, size: number, access: number): never {
     cpu.s32[at.exit_gpa >>> 2] = gpaLo;
     cpu.s32[(at.exit_gpa >>> 2) + 1] = gpaHi;
     cpu.s32[at.exit_access >>> 2] = access;
     cpu.s32[at.exit_write >>> 2] = access === ACCESS_WRITE ? 1 : 0;
     cpu.s8[at.exit_size] = size;
-    if (access === ACCESS_WRITE) cpu.s64[at.exit_value >>> 3] = cpu.v64[0];
     return cpu.leave(EXIT_MMIO);
   }
+
+  // --- Ports, CPUID, MSRs -------------------------------------------------------------------------------------------
 
   in(cpu: Cpu, _i: Insn, port: number, size: number): number {
     this.#leaveToPort(cpu, port, size, EXIT_IN);
@@ -121,36 +145,48 @@ export class GuestBus implements CpuBus {
   }
 
   cpuid(cpu: Cpu): void {
-    const result = this.cpuidResult;
-    if (!this.surroundings.answersCpuid(cpu, cpu.g32[0] >>> 0, cpu.g32[2] >>> 0, result)) return cpu.exit(EXIT_CPUID);
-    const g32 = cpu.g32;
-    g32[0] = result[0];
-    g32[6] = result[1];
-    g32[2] = result[2];
-    g32[4] = result[3];
-    g32[1] =
-      g32[3] =
-      g32[5] =
-      g32[7] =
-        0;
+    const result = this.processor.cpuidDefaults;
+    if (this.parts.cpuid.lookup(cpu.g32[0] >>> 0, cpu.g32[2] >>> 0, this, result)) loadCpuid(cpu, result);
+    else cpu.exit(EXIT_CPUID);
+  }
+
+  get apicId(): number {
+    return this.#apic.id;
+  }
+  get apicEnabled(): boolean {
+    return this.#apic.enabled && !this.parts.recorded;
+  }
+  get osxsave(): boolean {
+    return (this.processor.cpu.s32[at.cr4 >>> 2] & CR4_OSXSAVE) !== 0;
+  }
+  get xcr0(): number {
+    return this.processor.cpu.s32[at.xcr0 >>> 2];
   }
 
   rdmsr(cpu: Cpu, msr: number): boolean {
-    const outcome = this.surroundings.readMsr(cpu, msr);
+    const { facilities, vp } = this.parts;
+    const outcome = this.#isRecordedMsr(msr) ? "intercept" : readMsr(facilities, vp, msr >>> 0, cpu);
     if (outcome === "intercept") this.#leaveToMsr(cpu, msr, 0);
     return outcome !== "fault";
   }
 
   wrmsr(cpu: Cpu, msr: number): boolean {
-    const outcome = this.surroundings.writeMsr(cpu, msr);
-    if (outcome === "intercept") this.#leaveToMsr(cpu, msr, 1);
+    const { facilities, vp } = this.parts;
+    const outcome = this.#isRecordedMsr(msr) ? "intercept" : writeMsr(facilities, vp, msr >>> 0, cpu);
+    if (outcome === "intercept") {
+      cpu.s64[at.exit_value >>> 3] = cpu.v64[0];
+      this.#leaveToMsr(cpu, msr, 1);
+    }
     return outcome !== "fault";
+  }
+
+  #isRecordedMsr(msr: number): boolean {
+    return this.parts.recorded && msr >>> 0 >= RECORDED_MSR_FIRST && msr >>> 0 <= RECORDED_MSR_LAST;
   }
 
   #leaveToMsr(cpu: Cpu, msr: number, write: number): void {
     cpu.s32[at.exit_msr >>> 2] = msr;
     cpu.s32[at.exit_write >>> 2] = write;
-    if (write) cpu.s64[at.exit_value >>> 3] = cpu.v64[0];
     cpu.exit(EXIT_MSR);
   }
 
@@ -158,27 +194,48 @@ export class GuestBus implements CpuBus {
     return false;
   }
 
+  // --- The rest -----------------------------------------------------------------------------------------------------
+
   hlt(cpu: Cpu): void {
-    if (this.surroundings.haltIntercept) return cpu.exit(EXIT_HLT);
+    if (this.parts.haltIntercept) return cpu.exit(EXIT_HLT);
     cpu.s32[at.activity >>> 2] = ACTIVITY_HALTED;
     cpu.stop |= STOP_AFTER;
   }
 
   hypercall(cpu: Cpu, _i: Insn): boolean {
-    if (!this.surroundings.hypercallsEnabled(cpu)) return false;
+    if (this.parts.recorded || !hypercallsEnabled(this.parts.facilities, cpu)) return false;
     cpu.exit(EXIT_HYPERCALL);
     return true;
   }
 
   tsc(cpu: Cpu): void {
-    this.surroundings.tsc(cpu);
+    cpu.v64[0] = BigInt(Math.floor(this.parts.facilities.now()));
   }
 
   interceptsException(vector: number): boolean {
-    return (this.surroundings.exceptionIntercepts() >>> vector & 1) !== 0;
+    const intercepts =
+      this.#partition.memory.u16[(this.#partition.state + PartitionState.at.exception_intercepts) >>> 1];
+    return (intercepts >>> vector & 1) !== 0;
   }
 
   acceptInterrupt(_cpu: Cpu): number {
-    return this.surroundings.acceptInterrupt();
+    return this.processor.acceptInterrupt();
   }
+}
+
+/** Completes CPUID with EAX, EBX, ECX, EDX: the registers' upper halves become zero. */
+export function loadCpuid(cpu: Cpu, result: Uint32Array): void {
+  const g32 = cpu.g32;
+  g32[2 * RAX] = result[0];
+  g32[2 * RBX] = result[1];
+  g32[2 * RCX] = result[2];
+  g32[2 * RDX] = result[3];
+  for (const register of [RAX, RBX, RCX, RDX]) g32[2 * register + 1] = 0;
+}
+
+/** Whether VTL0 may execute hypercall instructions: CPL 0, and its hypercall page enabled (openhcl.md h). */
+function hypercallsEnabled(facilities: Facilities, cpu: Cpu): boolean {
+  const { memory, state } = facilities.partition;
+  const enabled = memory.i32[(state + PartitionState.at.hypercall_msr) >>> 2] & MsrHypercallContents.low.enable;
+  return cpu.cpl === 0 && enabled !== 0;
 }

@@ -19,12 +19,10 @@ export function processReturnActions(vp: VirtualProcessor, at: number): void {
   if (u64[at >>> 3] === 0n) return;
   for (let record = at; record < at + AREA_BYTES; record += HvVpAssistPageActionSignalEvent.size) {
     if (u32[record >>> 2] !== SIGNAL_EVENT) break;
-    vp.signalEvent(
-      u32[(record + action.target_vp) >>> 2],
-      u8[record + action.target_vtl],
-      u8[record + action.target_sint],
-      u16[(record + action.flag_number) >>> 1],
-    );
+    const target = u32[(record + action.target_vp) >>> 2];
+    if (target >= vp.partition.config.vps) continue;
+    const synic = vp.facilities.synic(target, u8[record + action.target_vtl]);
+    synic.signalEvent(u8[record + action.target_sint], u16[(record + action.flag_number) >>> 1]);
   }
   u64.fill(0n, at >>> 3, (at + AREA_BYTES) >>> 3);
 }

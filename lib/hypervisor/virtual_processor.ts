@@ -10,13 +10,14 @@ import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvX64PendingInterruptionType } from "../layout/hyperv/constants/messages.ts";
 import { HvDeliverabilityNotificationsRegister } from "../layout/hyperv/registers.ts";
 import { Agent } from "../memory/agent.ts";
-import type { MemoryPort } from "../memory/port.ts";
 import type { StepId } from "../memory/steps.ts";
 import type { LocalApic } from "./apic/local_apic.ts";
+import { CPU_SIGNATURE } from "./cpuid.ts";
+import type { Facilities } from "./facilities.ts";
+import type { GuestBus } from "./guest_bus.ts";
 import { ATTENTION } from "./attention.ts";
 import type { Partition } from "./partition.ts";
 import type { Synic } from "./synic.ts";
-import type { Clock } from "./time.ts";
 import { EXIT_KIND, type ExitKind, HypervisorVpState } from "./vp_state.ts";
 
 /** Bits 63:12 of an overlay register hold the page's guest-physical address. */
@@ -50,19 +51,11 @@ export interface ExitSteps {
 
 /** What a processor is put together from. */
 export interface ProcessorParts {
-  readonly partition: Partition;
+  readonly facilities: Facilities;
   readonly cpu: Cpu;
-  readonly apic: LocalApic;
-  /** VTL0's SynIC. */
-  readonly synic: Synic;
-  readonly clock: Clock;
-  readonly port: MemoryPort;
+  readonly bus: GuestBus;
   readonly steps: ExitSteps;
-  /** Sets event flag `flag` of a SINT of (vp, vtl): HvCallSignalEventDirect, and VTL return actions. */
-  readonly signalEvent: (vp: number, vtl: number, sint: number, flag: number) => void;
-  /** Family, model and stepping, as CPUID leaf 1 gives them in EAX. */
-  readonly signature: number;
-  /** Vector of the PIC, when its output is up and this processor takes it; -1 otherwise. Acknowledges it. */
+  /** Vector of the interrupt controllers, when their output is up and this processor takes it; acknowledges it. -1 for none. */
   readonly acknowledgePic: () => number;
 }
 
@@ -71,14 +64,13 @@ export class VirtualProcessor extends Agent {
   /** VP index; also its APIC id. */
   readonly index: number;
   readonly partition: Partition;
+  readonly facilities: Facilities;
   /** The processor that executes guest code. */
   readonly cpu: Cpu;
   readonly apic: LocalApic;
+  /** VTL0's SynIC. */
   readonly synic: Synic;
-  readonly clock: Clock;
   readonly steps: ExitSteps;
-  /** Sets an event flag; see {@linkcode ProcessorParts}. */
-  readonly signalEvent: ProcessorParts["signalEvent"];
   /** Byte offset of its {@linkcode HypervisorVpState}. */
   readonly state: number;
   /** Byte offset of its `CpuState`. */
@@ -89,26 +81,25 @@ export class VirtualProcessor extends Agent {
   observer: ExitObserver | undefined = undefined;
   readonly #i32: Int32Array<SharedArrayBuffer>;
   readonly #u64: BigUint64Array<SharedArrayBuffer>;
-  readonly #signature: number;
   readonly #acknowledgePic: () => number;
 
   /** Processor `index` over the agent block at byte offset `block`. */
   constructor(index: number, block: number, parts: ProcessorParts) {
-    super(`vp${index}`, parts.partition.memory, block, parts.port);
+    const { facilities } = parts;
+    super(`vp${index}`, facilities.partition.memory, block, facilities.port);
     this.index = index;
-    this.partition = parts.partition;
+    this.partition = facilities.partition;
+    this.facilities = facilities;
     this.cpu = parts.cpu;
-    this.apic = parts.apic;
-    this.synic = parts.synic;
-    this.clock = parts.clock;
+    this.apic = facilities.apic(index);
+    this.synic = facilities.synic(index, 0);
     this.steps = parts.steps;
-    this.signalEvent = parts.signalEvent;
     this.state = this.partition.vpState(index);
     this.cpuState = this.partition.cpuState(index);
     this.#i32 = this.memory.i32;
     this.#u64 = this.memory.u64;
-    this.#signature = parts.signature;
     this.#acknowledgePic = parts.acknowledgePic;
+    parts.bus.processor = this;
   }
 
   // --- Pages that VTL2 shares with the hypervisor -------------------------------------------------------------------
@@ -190,7 +181,7 @@ export class VirtualProcessor extends Agent {
   /** INIT: VTL0 loses its state and waits for a startup IPI; the bootstrap processor does not wait. */
   init(): void {
     this.apic.reset("init");
-    resetCpu(this.cpu, "init", this.#signature);
+    resetCpu(this.cpu, "init", CPU_SIGNATURE);
     if (this.index !== 0) this.activity = ACTIVITY_WAIT_FOR_SIPI;
   }
 
@@ -249,12 +240,6 @@ export class VirtualProcessor extends Agent {
   takeDeliverableInterruption(): number {
     this.#i32[(this.state + at.deliverability) >>> 2] &= ~notify.interrupt_notification;
     return HvX64PendingInterruptionType.values.HV_X64_PENDING_INTERRUPT;
-  }
-
-  /** Lets timers of this processor expire, and says when the next one will, in nanoseconds or as Infinity. */
-  pollTimers(now: number): number {
-    if (this.apic.nextDeadline() <= now) this.apic.pollTimer(now);
-    return this.apic.nextDeadline();
   }
 
   // --- Exits --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,67 @@
+/**
+ * What a machine is made of, as plain data that a worker can be sent and a file can hold.
+ *
+ * @module
+ */
+import { BadInput } from "../memory/bad_input.ts";
+import { suggestion } from "../memory/nearest_name.ts";
+import { PAGE_SIZE } from "../memory/machine_memory.ts";
+
+/** The platforms, with who handles an exit. */
+export const PLATFORMS = {
+  bare: "the host's VMM, in place; no VTL2 (the reference machine)",
+  kernel: "OpenHCL's VMM in VTL2 on the same processor",
+  sidecar: "OpenHCL's VMM on the base processor, through the VP's command page",
+  "sev-es": "the guest's own #VC handler and GHCB, then the host's VMM",
+  snp: "the guest's own #VC handler in VMPL0 memory that an RMP protects, then the host's VMM",
+} as const;
+
+/** A platform's name. */
+export type Platform = keyof typeof PLATFORMS;
+
+/** Which devices answer ports and device memory. */
+export type DeviceModel = "pc" | "recorded" | "caller";
+
+/** A machine's configuration. */
+export interface MachineConfig {
+  /** Who handles exits. */
+  readonly platform: Platform;
+  /** Number of virtual processors, 1 to {@linkcode VPS_MAX}. */
+  readonly vps: number;
+  /** Guest RAM in bytes, a multiple of 4096, at most {@linkcode RAM_MAX}. */
+  readonly ramBytes: number;
+  /** Chosen policy values by policy name; the others have their defaults. */
+  readonly policies: Readonly<Record<string, string>>;
+  /** Devices behind ports and device memory. */
+  readonly devices: DeviceModel;
+  /** CPUID leaves that replace the machine's own: leaf, EAX, EBX, ECX, EDX; other leaves are then 0. */
+  readonly cpuid?: readonly (readonly number[])[];
+  /** Port whose OUT ends a machine with recorded devices. */
+  readonly endPort?: number;
+  /** Whether exits are recorded into the exit rings. */
+  readonly recordExits: boolean;
+  /** Sends a Halt intercept to VTL2 instead of parking the VP. */
+  readonly haltIntercept?: boolean;
+}
+
+/** Most virtual processors of a machine. */
+export const VPS_MAX = 256;
+/** Most guest RAM in bytes: the memory is one 32-bit WebAssembly memory that holds more than the guest's RAM. */
+export const RAM_MAX = 3 * 1024 ** 3;
+/** Least guest RAM in bytes: the first MiB, where real mode lives. */
+export const RAM_MIN = 1024 ** 2;
+
+/** The platform called `name`; throws {@linkcode BadInput} with the nearest name. */
+export function platformNamed(name: string): Platform {
+  if (Object.hasOwn(PLATFORMS, name)) return name as Platform;
+  throw new BadInput(`Unknown platform "${name}"${suggestion(name, Object.keys(PLATFORMS))}`);
+}
+
+/** Throws {@linkcode BadInput} unless the numbers of a configuration make sense. */
+export function checkConfig(config: MachineConfig): void {
+  const { vps, ramBytes } = config;
+  if (!Number.isInteger(vps) || vps < 1 || vps > VPS_MAX) throw new BadInput(`${vps} VPs, expected 1 to ${VPS_MAX}`);
+  if (!Number.isInteger(ramBytes) || ramBytes < RAM_MIN || ramBytes > RAM_MAX || ramBytes % PAGE_SIZE !== 0) {
+    throw new BadInput(`${ramBytes} bytes of memory, expected a multiple of 4096 from 1M to 3G`);
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * The module that every worker runs: it is sent a machine's configuration and memory, runs its agents, and says when it
+ * has left.
+ *
+ * @module
+ */
+import { stepName } from "../memory/steps.ts";
+import type { MachineConfig } from "./config.ts";
+import { Machine } from "./machine.ts";
+import { runWorker } from "./worker_loop.ts";
+
+/** What a worker is sent. */
+export interface WorkerTask {
+  /** The machine's configuration. */
+  readonly config: MachineConfig;
+  /** The machine's memory. */
+  readonly memory: WebAssembly.Memory;
+  /** Which worker this is. */
+  readonly worker: number;
+}
+
+/** What a worker answers, once. */
+export type WorkerReport =
+  | { readonly worker: number; readonly kind: "left" }
+  | { readonly worker: number; readonly kind: "failed"; readonly agent: string; readonly step: string; readonly message: string };
+
+/** The part of a worker's global scope that this module uses. */
+interface WorkerScope {
+  onmessage: ((event: MessageEvent<WorkerTask>) => void) | null;
+  postMessage(report: WorkerReport): void;
+  close(): void;
+}
+
+/** Runs a worker's share of a machine and describes how that ended. */
+function work(task: WorkerTask): WorkerReport {
+  const { worker } = task;
+  let machine: Machine | undefined;
+  try {
+    machine = Machine.attach(task.config, task.memory);
+    runWorker(machine, worker);
+    return { worker, kind: "left" };
+  } catch (error) {
+    const agent = machine?.agents(worker).find((candidate) => !candidate.halted);
+    const message = error instanceof Error ? error.stack ?? error.message : String(error);
+    return { worker, kind: "failed", agent: agent?.name ?? "", step: agent ? stepName(agent.step) : "", message };
+  }
+}
+
+// The main thread imports this module as well, so that a compiled binary embeds it; only a worker runs it.
+if ("DedicatedWorkerGlobalScope" in globalThis) {
+  const scope = globalThis as unknown as WorkerScope;
+  scope.onmessage = (event) => {
+    scope.postMessage(work(event.data));
+    scope.close();
+  };
+}

@@ -1,0 +1,118 @@
+/**
+ * OpenHCL's kernel in VTL2 (OHCL-Linux-Kernel, drivers/hv/mshv_vtl_main.c): what the VTL device does between the VMM's
+ * request to run the lower VTL and its answer.
+ *
+ * The registers that VTLs share go from the run page into the processor and back; RAX and RCX travel through the assist
+ * page, because the hypercall needs them. The x87/SSE image is saved at every exit and loaded at every entry, unless the
+ * machine saves it lazily: then `fxState` saves it for the first reader.
+ *
+ * @module
+ */
+import { CpuState, FX } from "../cpu/state.ts";
+import { VTL_RETURN } from "../hypervisor/vtl_return.ts";
+import { HypervisorVpState } from "../hypervisor/vp_state.ts";
+import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
+import { HvVtlEntryReason } from "../layout/hyperv/constants/messages.ts";
+import { hcl_run } from "../layout/hyperv/hcl_run.ts";
+import { HvMessage } from "../layout/hyperv/messages.ts";
+import { step, type StepId } from "../memory/steps.ts";
+import type { KernelVp } from "./kernel_vp.ts";
+
+const cpu = CpuState.at;
+const run = hcl_run.at;
+const assistAt = HvVpAssistPage.at;
+const GPRS = 16;
+/** Slot 4 of the context's registers is CR2; RSP is private to each VTL. */
+const CR2_SLOT = 4;
+const RAX = 0;
+const RCX = 1;
+/** 64-bit words of the x87/SSE image. */
+const FX_WORDS = 64;
+/** What the hypercall page's VTL-return code leaves in RAX and RCX: a control input of 0, and the call code. */
+const STUB_RAX = 0n;
+const STUB_RCX = 0x12n;
+/** IRR words of VTL2's local APIC. */
+const IRR_WORDS = 8;
+
+/** The VMM asks for the lower VTL to run: the request is refused at once when somebody has cancelled it. */
+export const MSHV_RETURN_TO_LOWER_VTL: StepId = step<KernelVp>("mshv.check-cancel", (vp) => {
+  return vp.port.load32(vp.runPage + run.cancel) !== 0 ? vp.return() : MSHV_LOAD_REGISTERS;
+});
+
+/** Puts the lower VTL's registers into the processor. */
+const MSHV_LOAD_REGISTERS: StepId = step<KernelVp>("mshv.load-registers", (vp) => {
+  const { u64 } = vp.memory;
+  const context = (vp.runPage + run["context.gps_no_rsp"]) >>> 3;
+  const gpr = (vp.cpuState + cpu.gpr) >>> 3;
+  const assist = vp.assistPage;
+  u64[(assist + assistAt["vtl_control.registers.rax"]) >>> 3] = u64[context + RAX];
+  u64[(assist + assistAt["vtl_control.registers.rcx"]) >>> 3] = u64[context + RCX];
+  u64[gpr + RAX] = STUB_RAX;
+  u64[gpr + RCX] = STUB_RCX;
+  u64[gpr + 2] = u64[context + 2];
+  u64[gpr + 3] = u64[context + 3];
+  u64[(vp.cpuState + cpu.cr2) >>> 3] = u64[context + CR2_SLOT];
+  for (let k = CR2_SLOT + 1; k < GPRS; k++) u64[gpr + k] = u64[context + k];
+  if (vp.getState(HypervisorVpState.at.fx_saved) !== 0) {
+    const from = (vp.runPage + run["context.fx_state"]) >>> 3, to = (vp.cpuState + FX) >>> 3;
+    for (let k = 0; k < FX_WORDS; k++) u64[to + k] = u64[from + k];
+    vp.setState(HypervisorVpState.at.fx_saved, 0);
+  }
+  vp.vtl2Step = MSHV_SAVE_REGISTERS;
+  return VTL_RETURN;
+});
+
+/** VTL2 is entered again: the lower VTL's registers are in the processor and must be put away before anything else. */
+const MSHV_SAVE_REGISTERS: StepId = step<KernelVp>("mshv.save-registers", (vp) => {
+  const { u64 } = vp.memory;
+  const context = (vp.runPage + run["context.gps_no_rsp"]) >>> 3;
+  const gpr = (vp.cpuState + cpu.gpr) >>> 3;
+  for (let k = 0; k < CR2_SLOT; k++) u64[context + k] = u64[gpr + k];
+  u64[context + CR2_SLOT] = u64[(vp.cpuState + cpu.cr2) >>> 3];
+  for (let k = CR2_SLOT + 1; k < GPRS; k++) u64[context + k] = u64[gpr + k];
+  if (vp.savesFxEagerly) saveFxState(vp);
+  const reason = vp.memory.i32[(vp.assistPage + assistAt["vtl_control.entry_reason"]) >>> 2];
+  if (reason === HvVtlEntryReason.values.INTERCEPT) return MSHV_COPY_MESSAGE;
+  return reason === HvVtlEntryReason.values.INTERRUPT ? MSHV_SERVICE_INTERRUPTS : MSHV_UNKNOWN_ENTRY;
+});
+
+/** Saves the x87/SSE image into the run page, once an exit. */
+export function saveFxState(vp: KernelVp): void {
+  if (vp.getState(HypervisorVpState.at.fx_saved) !== 0) return;
+  const { u64 } = vp.memory;
+  const to = (vp.runPage + run["context.fx_state"]) >>> 3, from = (vp.cpuState + FX) >>> 3;
+  for (let k = 0; k < FX_WORDS; k++) u64[to + k] = u64[from + k];
+  vp.setState(HypervisorVpState.at.fx_saved, 1);
+}
+
+/** Copies the intercept message from the assist page to the run page, and answers the VMM's request. */
+const MSHV_COPY_MESSAGE: StepId = step<KernelVp>("mshv.copy-message", (vp) => {
+  const { u64 } = vp.memory;
+  const to = (vp.runPage + run.exit_message) >>> 3, from = vp.message >>> 3;
+  const words = vp.messageWords();
+  for (let k = 0; k < words; k++) u64[to + k] = u64[from + k];
+  return vp.onIntercept;
+});
+
+/** Entered by an interrupt: the request is taken note of before the vectors are, so that a later one is seen again. */
+const MSHV_SERVICE_INTERRUPTS: StepId = step<KernelVp>("mshv.service-interrupts", (vp) => {
+  vp.port.exchange32(vp.state + HypervisorVpState.at.vtl2_irr_summary, 0);
+  return MSHV_TAKE_VECTORS;
+});
+
+/** Takes every vector that is requested for VTL2 on this processor, then goes back to the lower VTL. */
+const MSHV_TAKE_VECTORS: StepId = step<KernelVp>("mshv.take-vectors", (vp) => {
+  for (let word = 0; word < IRR_WORDS; word++) {
+    vp.port.exchange32(vp.state + HypervisorVpState.at.vtl2_irr + word * 4, 0);
+  }
+  return MSHV_RETURN_TO_LOWER_VTL;
+});
+
+/** The driver knows two entry reasons; any other stops VTL2. */
+const MSHV_UNKNOWN_ENTRY: StepId = step<KernelVp>("mshv.unknown-entry-reason", (vp) => {
+  const reason = vp.memory.i32[(vp.assistPage + assistAt["vtl_control.entry_reason"]) >>> 2];
+  return vp.crash("unknown entry reason", BigInt(reason), BigInt(HvVtlEntryReason.values.INTERCEPT));
+});
+
+/** Words of a whole message. */
+export const MESSAGE_WORDS: number = HvMessage.size / 8;
