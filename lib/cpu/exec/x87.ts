@@ -45,6 +45,7 @@ import {
   putRegister,
   ST,
   ST_BYTES,
+  startKeepingC1,
   startX87,
   turnStack,
   underflow,
@@ -169,7 +170,7 @@ const STATUS_MASK = FSW_C3 | FSW_C2 | FSW_C0;
 /** ZF, PF and CF for the same. */
 const FLAGS_OF_RELATION = [FLAG_CF, FLAG_ZF, 0, FLAG_ZF | FLAG_PF | FLAG_CF];
 
-/** Compares ST(0) with `second`; the relation goes to C3, C2 and C0. `empty`: an operand is an empty register. */
+/** Compares ST(0) with `second`; the relation goes to C3, C2 and C0 even when an exception is not masked, but then nothing is popped. `empty`: an operand is an empty register. */
 function compareToStatus(cpu: Cpu, empty: boolean, quietIsInvalid: boolean, pops: number): void {
   let relation = COMPARE_UNORDERED;
   let goOn: boolean;
@@ -180,8 +181,8 @@ function compareToStatus(cpu: Cpu, empty: boolean, quietIsInvalid: boolean, pops
     relation = compare(x87, first, second, quietIsInvalid);
     goOn = finish(cpu);
   }
-  if (!goOn) return;
   cpu.s16[FSW] = (cpu.s16[FSW] & ~STATUS_MASK) | STATUS_OF_RELATION[relation + 1];
+  if (!goOn) return;
   for (let n = 0; n < pops; n++) pop(cpu);
 }
 
@@ -198,7 +199,8 @@ function fcom(quietIsInvalid: boolean, pops: number): Exec {
 /** FCOMI, FCOMIP (`quietIsInvalid`), FUCOMI, FUCOMIP. */
 function fcomi(quietIsInvalid: boolean, pops: boolean): Exec {
   return (cpu, i) => {
-    beginX87(cpu);
+    checkX87(cpu);
+    startKeepingC1(cpu);
     const other = i.rm & 7;
     let relation = COMPARE_UNORDERED;
     let goOn: boolean;
@@ -210,9 +212,8 @@ function fcomi(quietIsInvalid: boolean, pops: boolean): Exec {
       relation = compare(x87, first, second, quietIsInvalid);
       goOn = finish(cpu);
     }
-    if (!goOn) return;
     cpu.setArith(FLAGS_OF_RELATION[relation + 1]);
-    if (pops) pop(cpu);
+    if (goOn && pops) pop(cpu);
   };
 }
 
@@ -333,7 +334,12 @@ function convertForStore(cpu: Cpu, format: FloatFormat): boolean {
   }
   loadRegister(cpu, 0, first);
   convertFormat(x87, format, first, false, x87Result);
-  return !x87.unmasked(x87.flags & (FLAGS_PRE_COMPUTATION | FLAG_OVERFLOW | FLAG_UNDERFLOW));
+  const prevented = FLAGS_PRE_COMPUTATION | FLAG_OVERFLOW | FLAG_UNDERFLOW;
+  if (!x87.unmasked(x87.flags & prevented)) return true;
+  // Nothing is rounded when nothing is stored.
+  x87.flags &= prevented;
+  x87.roundedUp = false;
+  return false;
 }
 
 /** FST, FSTP m32. */
@@ -368,11 +374,15 @@ function storeBinary64(pops: boolean): Exec {
 /** FSTP m80: the bits as they are. */
 function storeExtended(cpu: Cpu, i: Insn): void {
   beginStore(cpu, i, 10);
+  let low = cpu.s64[ST >> 3];
+  let high = cpu.s16[(ST + 8) >> 1];
   if (isEmpty(cpu, 0)) {
     if (!underflow(cpu)) return;
-    putDefaultNan(cpu, 0);
+    setDefaultNan(EXTENDED80, x87Result);
+    low = x87Result.significand;
+    high = (x87Result.sign << 15) | x87Result.exponent;
   }
-  storeTenBytes(cpu, i, cpu.s64[ST >> 3], cpu.s16[(ST + 8) >> 1]);
+  storeTenBytes(cpu, i, low, high);
   pop(cpu);
 }
 
@@ -446,7 +456,8 @@ function fxch(cpu: Cpu, i: Insn): void {
 /** FCMOVcc: `test` is the mask of RFLAGS bits, one of which must be set (or with `negate` none). */
 function fcmov(test: number, negate: boolean): Exec {
   return (cpu, i) => {
-    beginX87(cpu);
+    checkX87(cpu);
+    startKeepingC1(cpu);
     const source = i.rm & 7;
     if (isEmpty(cpu, 0) || isEmpty(cpu, source)) {
       if (underflow(cpu)) putDefaultNan(cpu, 0);

@@ -83,10 +83,13 @@ function loadTwo(cpu: Cpu): boolean {
 function fprem(nearest: boolean): Exec {
   return (cpu) => {
     beginX87(cpu);
+    cpu.s16[FSW] &= ~FSW_C2;
     if (!loadTwo(cpu)) return;
     remainder(x87, first, second, nearest, x87Result);
     if (!finish(cpu)) return;
     putRegister(cpu, 0, x87Result);
+    // Without a value, C0 and C3 stay as they were.
+    if (x87Result.exponent === EXTENDED80.specialExponent) return;
     let codes = FSW_C2;
     if (quotientBits >= 0) {
       codes = ((quotientBits & 4) !== 0 ? FSW_C0 : 0) | ((quotientBits & 2) !== 0 ? FSW_C3 : 0) |

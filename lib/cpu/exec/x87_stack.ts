@@ -68,8 +68,13 @@ export function checkX87(cpu: Cpu): void {
 
 /** Starts an instruction that has passed its checks and has its memory operand: takes the environment from the control word; C1 becomes 0. */
 export function startX87(cpu: Cpu): void {
-  x87.loadControlWord(cpu.s16[FCW]);
+  startKeepingC1(cpu);
   cpu.s16[FSW] &= ~FSW_C1;
+}
+
+/** As `startX87`, but C1 stays unless there is a stack fault (FCOMI, FUCOMI, FCMOVcc). */
+export function startKeepingC1(cpu: Cpu): void {
+  x87.loadControlWord(cpu.s16[FCW]);
 }
 
 /** Starts a waiting instruction without a memory operand. */
@@ -169,6 +174,7 @@ export function putDefaultNan(cpu: Cpu, i: number): void {
 
 /** Stack underflow: reports it. True when it is masked, so that the instruction goes on with its masked response. */
 export function underflow(cpu: Cpu): boolean {
+  cpu.s16[FSW] &= ~FSW_C1;
   signal(cpu, FLAG_INVALID | FSW_SF);
   return !x87.unmasked(FLAG_INVALID);
 }

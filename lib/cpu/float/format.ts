@@ -257,6 +257,13 @@ export function roundPack(
     }
     env.flags |= FLAG_UNDERFLOW;
     if (format.extended) top += EXTENDED_EXPONENT_WRAP;
+    if (format.extended && top < format.minExponent) {
+      // So small that even the wrapped exponent does not fit.
+      env.flags |= FLAG_INEXACT;
+      env.roundedUp = false;
+      setZero(sign, out);
+      return;
+    }
   }
   if (inexact) env.flags |= FLAG_INEXACT;
   out.exponent = top + format.bias;
@@ -277,8 +284,15 @@ function packOverflow(
   env.flags |= FLAG_OVERFLOW;
   const spare = BigInt(format.precision - precision);
   if (env.unmasked(FLAG_OVERFLOW)) {
+    const wrapped = top - EXTENDED_EXPONENT_WRAP;
+    if (format.extended && wrapped > format.bias) {
+      env.flags |= FLAG_INEXACT;
+      env.roundedUp = false;
+      setInfinity(format, sign, out);
+      return;
+    }
     if (inexact) env.flags |= FLAG_INEXACT;
-    out.exponent = top - EXTENDED_EXPONENT_WRAP + format.bias;
+    out.exponent = wrapped + format.bias;
     out.significand = quotient << spare;
     return;
   }
