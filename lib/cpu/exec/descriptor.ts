@@ -48,7 +48,7 @@ import {
   TR,
 } from "../state.ts";
 import { loadFarPointer, peekStack } from "./far.ts";
-import { loadWord, requireDescriptors, requirePrivilege, storeWord, writeRegister } from "./operands.ts";
+import { loadWord, requireDescriptors, requirePrivilege, storeWord, writeRegister } from "./system_operand.ts";
 
 const CR4 = CpuState.at.cr4 >>> 2;
 const GDTR = CpuState.at.gdtr;

@@ -9,7 +9,7 @@ import { VECTOR_GP, VECTOR_UD } from "../faults.ts";
 import { type Exec, type OpcodeRow, row } from "../insn.ts";
 import { baseWord, isCanonical } from "../segments.ts";
 import { CpuState, FS, GS } from "../state.ts";
-import { writeRegister } from "./operands.ts";
+import { writeRegister } from "./system_operand.ts";
 
 const CR4 = CpuState.at.cr4 >>> 2;
 

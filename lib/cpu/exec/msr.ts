@@ -10,7 +10,7 @@ import { VECTOR_GP } from "../faults.ts";
 import { type Exec, type OpcodeRow, row } from "../insn.ts";
 import { baseWord, isCanonical } from "../segments.ts";
 import { CpuState, FS, GS, RAX, RCX, RDX, STOP_EXIT } from "../state.ts";
-import { requirePrivilege, writeRegister } from "./operands.ts";
+import { requirePrivilege, writeRegister } from "./system_operand.ts";
 
 const at = CpuState.at;
 

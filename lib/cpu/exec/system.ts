@@ -12,7 +12,7 @@ import { VECTOR_GP, VECTOR_UD } from "../faults.ts";
 import { type Exec, type Insn, type OpcodeRow, row } from "../insn.ts";
 import { baseWord } from "../segments.ts";
 import { CpuState, CR0_PE, CR0_TS, GS, RAX, RCX, RDX, STOP_EXIT } from "../state.ts";
-import { loadWord, requirePrivilege, writeRegister } from "./operands.ts";
+import { loadWord, requirePrivilege, writeRegister } from "./system_operand.ts";
 import { raiseUndefined } from "./undefined.ts";
 
 const at = CpuState.at;
