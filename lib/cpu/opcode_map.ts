@@ -5,16 +5,16 @@
  */
 
 import { OpcodeMap } from "./decode.ts";
-import { FXSTATE_ROWS } from "./exec/fxstate.ts";
-import { SSE_CONVERT_ROWS } from "./exec/sse_convert.ts";
-import { SSE_FLOAT_ROWS } from "./exec/sse_float.ts";
-import { SSE_INT_ROWS } from "./exec/sse_int.ts";
-import { SSE_LATER_ROWS } from "./exec/sse_later.ts";
-import { SSE_MOVE_ROWS } from "./exec/sse_move.ts";
-import { SSE_STRING_ROWS } from "./exec/sse_string.ts";
-import { X87_ROWS } from "./exec/x87.ts";
-import { X87_CONTROL_ROWS } from "./exec/x87_control.ts";
-import { X87_SPECIAL_ROWS } from "./exec/x87_special.ts";
+import { rows as fxstateRows } from "./exec/fxstate.ts";
+import { rows as sseConvertRows } from "./exec/sse_convert.ts";
+import { rows as sseFloatRows } from "./exec/sse_float.ts";
+import { rows as sseIntRows } from "./exec/sse_int.ts";
+import { rows as sseLaterRows } from "./exec/sse_later.ts";
+import { rows as sseMoveRows } from "./exec/sse_move.ts";
+import { rows as sseStringRows } from "./exec/sse_string.ts";
+import { rows as x87Rows } from "./exec/x87.ts";
+import { rows as x87ControlRows } from "./exec/x87_control.ts";
+import { rows as x87SpecialRows } from "./exec/x87_special.ts";
 import { rows as descriptorRows } from "./exec/descriptor.ts";
 import { rows as farRows } from "./exec/far.ts";
 import { rows as fsgsbaseRows } from "./exec/fsgsbase.ts";
@@ -38,14 +38,14 @@ export const OPCODES: OpcodeMap = new OpcodeMap([
   ...softwareInterruptRows,
   ...syscallRows,
   ...systemRows,
-  ...FXSTATE_ROWS,
-  ...SSE_CONVERT_ROWS,
-  ...SSE_FLOAT_ROWS,
-  ...SSE_INT_ROWS,
-  ...SSE_LATER_ROWS,
-  ...SSE_MOVE_ROWS,
-  ...SSE_STRING_ROWS,
-  ...X87_ROWS,
-  ...X87_CONTROL_ROWS,
-  ...X87_SPECIAL_ROWS,
+  ...fxstateRows,
+  ...sseConvertRows,
+  ...sseFloatRows,
+  ...sseIntRows,
+  ...sseLaterRows,
+  ...sseMoveRows,
+  ...sseStringRows,
+  ...x87Rows,
+  ...x87ControlRows,
+  ...x87SpecialRows,
 ]);

@@ -140,7 +140,7 @@ function group(reg: number, name: string, exec: Exec, mod: "mem" | "reg"): Opcod
 }
 
 /** The opcode rows of this file. */
-export const FXSTATE_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   group(0, "fxsave", fxsave, "mem"),
   group(1, "fxrstor", fxrstor, "mem"),
   group(2, "ldmxcsr", ldmxcsr, "mem"),

@@ -205,7 +205,7 @@ function cvtdq2pd(cpu: Cpu, i: Insn): void {
 }
 
 /** The opcode rows of this file. */
-export const SSE_CONVERT_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   row("0f", 0x2a, "cvtsi2ss", "V,E", cvtsi2ss, { prefix: "f3" }),
   row("0f", 0x2a, "cvtsi2sd", "V,E", cvtsi2sd, { prefix: "f2" }),
   row("0f", 0x2c, "cvttss2si", "G,W", cvtss2si(true), { prefix: "f3" }),

@@ -192,7 +192,7 @@ function arithmetic(
 }
 
 /** The opcode rows of this file. */
-export const SSE_FLOAT_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   row("0f", 0x2e, "ucomiss", "V,W", comiss(false), { prefix: "none" }),
   row("0f", 0x2e, "ucomisd", "V,W", comisd(false), { prefix: "66" }),
   row("0f", 0x2f, "comiss", "V,W", comiss(true), { prefix: "none" }),

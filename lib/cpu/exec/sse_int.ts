@@ -354,7 +354,7 @@ function group(opcode: number, reg: number, name: string, exec: Exec): OpcodeRow
 }
 
 /** The opcode rows of this file. */
-export const SSE_INT_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   row("0f", 0x54, "andps", "V,W", pand, { prefix: "none" }),
   op(0x54, "andpd", pand),
   row("0f", 0x55, "andnps", "V,W", pandn, { prefix: "none" }),

@@ -553,7 +553,7 @@ function op3a(opcode: number, name: string, operands: string, exec: Exec): Opcod
 }
 
 /** The opcode rows of this file. */
-export const SSE_LATER_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   row("0f", 0x12, "movddup", "V,W", movddup, { prefix: "f2" }),
   row("0f", 0x12, "movsldup", "V,W", movsldup, { prefix: "f3" }),
   row("0f", 0x16, "movshdup", "V,W", movshdup, { prefix: "f3" }),

@@ -417,7 +417,7 @@ const F3 = { prefix: "f3" } as const;
 const F2 = { prefix: "f2" } as const;
 
 /** The opcode rows of this file. */
-export const SSE_MOVE_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   row("0f", 0x10, "movups", "V,W", loadUnaligned, NONE),
   row("0f", 0x11, "movups", "W,V", storeUnaligned, NONE),
   row("0f", 0x10, "movupd", "V,W", loadUnaligned, P66),

@@ -165,7 +165,7 @@ function crc32(cpu: Cpu, i: Insn): void {
 }
 
 /** The opcode rows of this file. */
-export const SSE_STRING_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   row("0f38", 0xf0, "crc32", "G,Eb", crc32Byte, { prefix: "f2" }),
   row("0f38", 0xf1, "crc32", "G,E", crc32, { prefix: "f2" }),
   row("0f3a", 0x60, "pcmpestrm", "V,W,Ib", compareToMask(true), { prefix: "66" }),

@@ -503,7 +503,7 @@ function plain(opcode: number, reg: number, rm: number, name: string, exec: Exec
 }
 
 /** The opcode rows of this file. */
-export const X87_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   ...memoryRows(0xd8, "f", sourceBinary32),
   ...memoryRows(0xdc, "f", sourceBinary64),
   ...memoryRows(0xda, "fi", sourceInt32),

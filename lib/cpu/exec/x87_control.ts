@@ -239,7 +239,7 @@ function frstor(cpu: Cpu, i: Insn): void {
 }
 
 /** The opcode rows of this file. */
-export const X87_CONTROL_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   row("1", 0x9b, "fwait", "", fwait),
   row("1", 0xd9, "fldenv", "M", fldenv, { reg: 4, mod: "mem" }),
   row("1", 0xd9, "fldcw", "M", fldcw, { reg: 5, mod: "mem" }),

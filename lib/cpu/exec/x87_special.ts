@@ -230,7 +230,7 @@ function plain(reg: number, rm: number, name: string, exec: Exec): OpcodeRow {
 }
 
 /** The opcode rows of this file. */
-export const X87_SPECIAL_ROWS: readonly OpcodeRow[] = [
+export const rows: readonly OpcodeRow[] = [
   plain(2, 0, "fnop", fnop),
   plain(4, 5, "fxam", fxam),
   plain(5, 0, "fld1", loadExact(0x3fff, 1n << 63n)),

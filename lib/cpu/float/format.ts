@@ -287,7 +287,7 @@ function packOverflow(
     const wrapped = top - EXTENDED_EXPONENT_WRAP;
     if (format.extended && wrapped > format.bias) {
       env.flags |= FLAG_INEXACT;
-      env.roundedUp = false;
+      env.roundedUp = true;
       setInfinity(format, sign, out);
       return;
     }
