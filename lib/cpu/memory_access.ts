@@ -11,6 +11,7 @@
 
 import { ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, type CpuBus } from "./bus.ts";
 import type { Cpu } from "./cpu.ts";
+import { noteDataAccess } from "./debug.ts";
 import { GuestFault, LeaveSignal, VECTOR_AC, VECTOR_GP, VECTOR_PF, VECTOR_SS } from "./faults.ts";
 import { CpuFlags } from "./flags.ts";
 import type { Insn } from "./insn.ts";
@@ -318,6 +319,7 @@ export class CpuMemory extends CpuFlags {
 
   /** Reads 1, 2, 4 or 8 bytes at a linear address into `v64[0]`, zero-extended; any alignment, any page. */
   readPages(lo: number, hi: number, size: number, user: boolean): void {
+    if (this.watching) noteDataAccess(this as unknown as Cpu, lo, hi, size, false);
     const first = PAGE_BYTES - (lo & 0xfff);
     if (size <= first) {
       const offset = this.#lookup(lo, hi, ACCESS_READ, user);
@@ -358,6 +360,7 @@ export class CpuMemory extends CpuFlags {
 
   /** Writes 1, 2, 4 or 8 bytes of `v64[0]` at a linear address; nothing is written when any byte faults. */
   writePages(lo: number, hi: number, size: number, user: boolean): void {
+    if (this.watching) noteDataAccess(this as unknown as Cpu, lo, hi, size, true);
     const first = PAGE_BYTES - (lo & 0xfff);
     if (size <= first) {
       const offset = this.#lookup(lo, hi, ACCESS_WRITE, user);
@@ -781,6 +784,7 @@ export class CpuMemory extends CpuFlags {
     if (tlb[t] === ((lo + size - 1) & PAGE_MASK) && tlb[t + 1] === hi) {
       offset = (lo + tlb[t + 2]) | 0;
     } else {
+      if (this.watching) noteDataAccess(this as unknown as Cpu, lo, hi, size, true);
       this.checkCanonical(i.segment, lo, hi, size);
       offset = this.#lookup(lo, hi, ACCESS_WRITE, this.cpl === 3);
       if ((lo & 0xfff) + size > PAGE_BYTES) {

@@ -57,6 +57,10 @@ const RESERVED_4M = 0x0020_0000;
 /** Bits of a PAE page-directory pointer that must be zero: 2:1 and 8:5. */
 const RESERVED_PDPTE = 0x0000_01e6;
 
+/** Bytes of a page. */
+const PAGE_BYTES = 4096;
+/** Pages of 4 GiB. */
+const PAGES_OF_4G = 0x10_0000;
 /** How often a walk starts over because another processor changed an entry under it. */
 const WALK_RETRIES_MAX = 64;
 
@@ -85,6 +89,25 @@ const usedOffset = [0, 0, 0, 0];
 const usedLo = [0, 0, 0, 0];
 let usedCount = 0;
 
+/** Low half of the address of `offset` in physical page `gpn`. */
+function addressLo(gpn: number, offset: number): number {
+  return (gpn * PAGE_BYTES + offset) | 0;
+}
+
+/** High half of the address of physical page `gpn`. */
+function addressHi(gpn: number): number {
+  return Math.floor(gpn / PAGES_OF_4G) | 0;
+}
+
+/** Reads an entry from a table that the bus does not map, without disturbing the value on its way to memory. */
+function readDevice(cpu: Cpu, gpn: number, offset: number, size: number): void {
+  const value = cpu.v64[0];
+  cpu.bus.mmioRead(cpu, addressLo(gpn, offset), addressHi(gpn), size);
+  entryLo = cpu.v32[0];
+  entryHi = cpu.v32[1];
+  cpu.v64[0] = value;
+}
+
 /** Reads the 8-byte table entry at `offset` of physical page `gpn` into {@linkcode entryLo} and {@linkcode entryHi}. */
 function readEntry64(cpu: Cpu, gpn: number, offset: number): void {
   const at = cpu.bus.page(gpn, ACCESS_READ);
@@ -97,9 +120,7 @@ function readEntry64(cpu: Cpu, gpn: number, offset: number): void {
       entryHi = m32[word + 1];
     } while (m32[word] !== entryLo);
   } else {
-    cpu.bus.mmioRead(cpu, (gpn * 4096 + offset) | 0, Math.floor(gpn / 0x10_0000) | 0, 8);
-    entryLo = cpu.v32[0];
-    entryHi = cpu.v32[1];
+    readDevice(cpu, gpn, offset, 8);
   }
 }
 
@@ -109,8 +130,7 @@ function readEntry32(cpu: Cpu, gpn: number, offset: number): void {
   if (at >= 0) {
     entryLo = cpu.m32[(at + offset) >>> 2];
   } else {
-    cpu.bus.mmioRead(cpu, (gpn * 4096 + offset) | 0, Math.floor(gpn / 0x10_0000) | 0, 4);
-    entryLo = cpu.v32[0];
+    readDevice(cpu, gpn, offset, 4);
   }
   entryHi = 0;
 }
@@ -134,8 +154,10 @@ function markUsed(cpu: Cpu, write: boolean): boolean {
     if (at >= 0) {
       if (Atomics.compareExchange(cpu.m32, (at + usedOffset[i]) >>> 2, old, marked) !== old) return false;
     } else {
+      const value = cpu.v64[0];
       cpu.v64[0] = BigInt(marked >>> 0);
-      cpu.bus.mmioWrite(cpu, (gpn * 4096 + usedOffset[i]) | 0, Math.floor(gpn / 0x10_0000) | 0, 4);
+      cpu.bus.mmioWrite(cpu, addressLo(gpn, usedOffset[i]), addressHi(gpn), 4);
+      cpu.v64[0] = value;
     }
   }
   return true;
