@@ -20,7 +20,7 @@ export const QUEUED_MESSAGES = 8;
 export const REGISTER_SLOTS = 16;
 
 /** The VMM's state of one virtual processor. */
-export const VmmVpState = structure("VmmVpState", 0x1b80, [
+export const VmmVpState = structure("VmmVpState", 0x3b80, [
   ["phase", 0x000, u32, "How far the instruction emulator is with the present exit; 0 between exits"],
   ["queued", 0x004, u32, "Messages in the queue"],
   ["deliverability_current", 0x008, HvDeliverabilityNotificationsRegister, "What the hypervisor was asked to notify"],
@@ -36,7 +36,9 @@ export const VmmVpState = structure("VmmVpState", 0x1b80, [
   ["crash_notification", 0x270, VtlCrashNotification, "Record of the last crash as the host gets it"],
   reserved(0x2b0, 0x50),
   ["crash_text", 0x300, bytes(CRASH_TEXT_MAX), "The last crash's text, UTF-8"],
-  ["queue_sints", 0x1300, array(u8, QUEUED_MESSAGES), "Synthetic interrupt source of each queued message"],
-  reserved(0x1308, 0x78),
-  ["queue", 0x1380, array(HvMessage, QUEUED_MESSAGES), "Queued messages, oldest first"],
+  ["hypercall_input", 0x1300, bytes(4096), "Input of the guest's hypercall, copied so that the guest cannot change it"],
+  ["hypercall_output", 0x2300, bytes(4096), "Output of the guest's hypercall before it is handed over"],
+  ["queue_sints", 0x3300, array(u8, QUEUED_MESSAGES), "Synthetic interrupt source of each queued message"],
+  reserved(0x3308, 0x78),
+  ["queue", 0x3380, array(HvMessage, QUEUED_MESSAGES), "Queued messages, oldest first"],
 ], "The VMM's own memory; not a structure of OpenHCL");

@@ -9,6 +9,7 @@ function initialize(f: DeviceFixture, icw4 = 0x01): void {
   f.out(0xa1, 0x28, 0x02, icw4);
   f.out(0x21, 0x00);
   f.out(0xa1, 0x00);
+  f.set.pic.setLine(0, false); // The timer's output is high after reset.
 }
 
 /** A short request on an edge-triggered input. */
