@@ -148,6 +148,7 @@ const PRIVILEGES = HvPartitionPrivilege.make({
   signal_events: true,
   access_vsm: true,
   access_vp_registers: true,
+  fast_hypercall_output: true,
   start_virtual_processor: true,
 });
 
@@ -157,18 +158,21 @@ function registersOf(value: bigint): CpuidResult {
   return [word(0), word(1), word(2), word(3)];
 }
 
-const HV_FEATURES = registersOf(HvFeatures.make({
-  privileges: PRIVILEGES,
-  xmm_registers_for_fast_hypercall_available: true,
-  frequency_regs_available: true,
-  guest_crash_regs_available: true,
-  direct_synthetic_timers: true,
-  register_pat_available: true,
-  sint_polling_mode_available: true,
-  hypercall_msr_lock_available: true,
-  translate_gva_flags_available: true,
-  apic_eoi_intercept_available: true,
-}));
+/** Leaf 40000003; the crash MSRs are VTL2's to answer. */
+const hvFeatures = (vtl2: boolean) =>
+  registersOf(HvFeatures.make({
+    privileges: PRIVILEGES,
+    xmm_registers_for_fast_hypercall_available: true,
+    frequency_regs_available: true,
+    guest_crash_regs_available: vtl2,
+    direct_synthetic_timers: true,
+    register_pat_available: true,
+    sint_polling_mode_available: true,
+    hypercall_msr_lock_available: true,
+    fast_hypercall_output_available: true,
+    translate_gva_flags_available: true,
+    apic_eoi_intercept_available: true,
+  }));
 
 const HV_ENLIGHTENMENTS = registersOf(HvEnlightenmentInformation.make({
   use_relaxed_timing: true,
@@ -187,12 +191,14 @@ function all(features: Readonly<Record<string, number>>): number {
 /** The table of a machine with `vps` processors, one thread a core, all in one package. */
 export class MachineCpuid implements CpuidTable {
   readonly #vps: number;
+  readonly #hvFeatures: CpuidResult;
   /** Bits of an APIC ID that tell processors of a package apart. */
   readonly #idBits: number;
 
-  /** A table for `vps` processors. */
-  constructor(vps: number) {
+  /** A table for `vps` processors, with or without a VTL2 that answers what the hypervisor does not. */
+  constructor(vps: number, vtl2 = true) {
     this.#vps = vps;
+    this.#hvFeatures = hvFeatures(vtl2);
     this.#idBits = vps <= 1 ? 0 : 32 - Math.clz32(vps - 1);
   }
 
@@ -249,7 +255,7 @@ export class MachineCpuid implements CpuidTable {
       case HV_CPUID.HV_CPUID_FUNCTION_MS_HV_VERSION:
         return [HV_BUILD, HV_VERSION, 0, 0];
       case HV_CPUID.HV_CPUID_FUNCTION_MS_HV_FEATURES:
-        return HV_FEATURES;
+        return this.#hvFeatures;
       case HV_CPUID.HV_CPUID_FUNCTION_MS_HV_ENLIGHTENMENT_INFORMATION:
         return HV_ENLIGHTENMENTS;
       case HV_CPUID.HV_CPUID_FUNCTION_MS_HV_IMPLEMENTATION_LIMITS:

@@ -8,7 +8,7 @@
  * @module
  */
 import { CpuState } from "../cpu/state.ts";
-import { array, u64 } from "../layout/field_type.ts";
+import { array, u32, u64 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
 import type { MemoryPort } from "../memory/port.ts";
@@ -49,7 +49,8 @@ export const FacilityState = structure("FacilityState", 832, [
   ["crash", 736, array(u64, CRASH_REGISTERS), "GuestCrashP0 to GuestCrashP4 and GuestCrashCtl of VTL2's kernel"],
   ["vtl2_guest_os_id", 784, u64, "GuestOsId of VTL2; VP 0's counts"],
   ["vtl2_hypercall", 792, u64, "Hypercall of VTL2 (MsrHypercallContents); VP 0's counts"],
-  reserved(800, 32),
+  ["vtl2_started", 800, u32, "1 once VTL2 of the VP has been started (shared)"],
+  reserved(804, 28),
 ], "Per-VP facilities of the modelled hypervisor; not a structure of the modelled machine");
 
 /** Bytes that the facilities of `vps` VPs take. */
@@ -109,6 +110,9 @@ export class Facilities implements ApicHost {
       this.synic(vp, 0).reset();
       this.synic(vp, 2).reset();
     }
+    // VTL2 of VP 0 is what the machine boots with; that of the others is started by it.
+    const hasVtl2 = this.partition.config.vtl2Bytes !== 0;
+    this.port.exchange32(this.state(0) + FacilityState.at.vtl2_started, hasVtl2 ? 1 : 0);
   }
 
   /** Byte offset of a VP's {@linkcode FacilityState}. */
