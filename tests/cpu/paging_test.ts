@@ -224,7 +224,7 @@ Deno.test("paging: reserved bits of present directory pointers are found when th
 Deno.test("paging: 32-bit tables translate 4 KiB pages, and 4 MiB pages only with CR4.PSE", () => {
   const entries = [[0x1000, 0x3000n | ALL], [0x3000 + 4 * 5, 0x7000n | P | U], [
     0x1004,
-    0x0080_0000n | ALL | PS,
+    ALL | PS,
   ]] as const;
   const { cpu } = paged(CR4_PSE, 0, entries, 4);
   assertEquals(walk(cpu, 0x5123, 0, ACCESS_READ, true), -1);
