@@ -214,7 +214,7 @@ export class GuestBus implements CpuBus, CpuidAsker {
 
   interceptsException(vector: number): boolean {
     const intercepts =
-      this.#partition.memory.u16[(this.#partition.state + PartitionState.at.exception_intercepts) >>> 1];
+      this.#partition.memory.i32[(this.#partition.state + PartitionState.at.exception_intercepts) >>> 2];
     return (intercepts >>> vector & 1) !== 0;
   }
 

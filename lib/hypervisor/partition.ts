@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { u16, u32, u64, u8 } from "../layout/field_type.ts";
+import { u32, u64, u8 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import { type MachineMemory, PAGE_SHIFT, PAGE_SIZE } from "../memory/machine_memory.ts";
 import type { MemoryPort } from "../memory/port.ts";
@@ -41,12 +41,20 @@ export const PartitionState = structure("PartitionState", 64, [
   ["vsm_partition_config", 0, u64, "HvRegisterVsmPartitionConfig as VTL2 set it"],
   ["overlay_generation", 8, u32, "Counts changes of the guest-physical address space"],
   ["intercept_all_cpuid", 12, u8, "1 when HvCallInstallIntercept asked for every CPUID leaf"],
-  reserved(13, 1),
-  ["exception_intercepts", 14, u16, "Bit per exception vector 0-15 that VTL2 asked to see"],
+  ["apic_eoi_intercept", 13, u8, "1 when VTL2 asked to see EOIs of level-triggered interrupts"],
+  ["synic_intercept", 14, u8, "1 when VTL2 asked to see messages and events for connections unknown to the hypervisor"],
+  [
+    "retarget_intercept",
+    15,
+    u8,
+    "1 when VTL2 asked to see interrupts retargeted for devices unknown to the hypervisor",
+  ],
   ["guest_os_id", 16, u64, "HV_X64_MSR_GUEST_OS_ID of VTL0"],
   ["hypercall_msr", 24, u64, "HV_X64_MSR_HYPERCALL of VTL0 (MsrHypercallContents)"],
   ["reference_tsc", 32, u64, "HV_X64_MSR_REFERENCE_TSC of VTL0"],
-  reserved(40, 24),
+  ["exception_intercepts", 40, u32, "Bit per exception vector 0-31 that VTL2 asked to see"],
+  ["hypercall_intercept", 44, u8, "1 when VTL2 asked to see every hypercall"],
+  reserved(45, 19),
 ], "Not a structure of the modelled machine");
 
 /** What a partition is made of; plain data that a worker can be sent. */
@@ -133,6 +141,11 @@ export class Partition {
   /** Whether guest page `gpn` is RAM of the lower VTLs. */
   isRam(gpn: number): boolean {
     return gpn < this.config.ramBytes >>> PAGE_SHIFT;
+  }
+
+  /** Whether guest page `gpn` shows an overlay. */
+  isOverlay(gpn: number): boolean {
+    return this.#overlayAt(gpn) >= 0;
   }
 
   /**
