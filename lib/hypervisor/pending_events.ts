@@ -12,7 +12,7 @@ import {
   EVENT_TYPE_SHIFT,
   EVENT_VALID,
 } from "../cpu/state.ts";
-import { VECTOR_PF } from "../cpu/faults.ts";
+import { VECTOR_DB, VECTOR_PF } from "../cpu/faults.ts";
 import { HvX64PendingEventType, HvX64PendingExceptionEvent, HvX64PendingExtIntEvent } from "../layout/hyperv/events.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
 import { HypervisorVpState } from "./vp_state.ts";
@@ -36,6 +36,7 @@ export function deliverPendingEvents(vp: VirtualProcessor): void {
       (hasError ? EVENT_HAS_ERROR : 0) | vector;
     i32[(base + cpu.event_error) >>> 2] = HvX64PendingExceptionEvent.get(event, "error_code");
     if (vector === VECTOR_PF) u64[(base + cpu.event_cr2) >>> 3] = u64[(at >>> 3) + 1];
+    if (vector === VECTOR_DB) u64[(base + cpu.dr6) >>> 3] |= u64[(at >>> 3) + 1];
   } else if (type === HvX64PendingEventType.values.EXT_INT) {
     const vector = HvX64PendingExtIntEvent.get(event, "vector");
     i32[(base + cpu.event) >>> 2] = EVENT_VALID | EVENT_TYPE_INTERRUPT << EVENT_TYPE_SHIFT | vector;
