@@ -16,6 +16,7 @@ import { Block, BLOCK_INSTRUCTIONS_MAX, BlockCache, linearIndex, rememberBytes }
 import { Decoder, INSTRUCTION_BYTES_MAX } from "./decode.ts";
 import { VECTOR_GP } from "./faults.ts";
 import { LZ_NONE } from "./flags.ts";
+import type { Insn } from "./insn.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
 import { CpuMemory } from "./memory_access.ts";
 import { OPCODES } from "./opcode_map.ts";
@@ -164,6 +165,14 @@ export class Cpu extends CpuMemory {
     const seen = this.unimplemented.get(description);
     if (seen === undefined && this.unimplemented.size >= UNIMPLEMENTED_MAX) return;
     this.unimplemented.set(description, (seen ?? 0) + 1);
+  }
+
+  /** Puts RIP back to a repeated string instruction that stopped between two elements. */
+  repeatLater(i: Insn): void {
+    const lo = (this.blockLo + i.offset) | 0;
+    this.s32[RIP] = lo;
+    this.s32[RIP + 1] = (lo >>> 0) < (this.blockLo >>> 0) && this.long64 ? this.blockHi + 1 : this.blockHi;
+    this.repeating = true;
   }
 
   /** Sets RIP; the caller has checked the target. */

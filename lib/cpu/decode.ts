@@ -63,6 +63,8 @@ interface Entry {
   /** Whether the register of ModRM.reg is the first operand. */
   readonly regFirst: boolean;
   readonly opcodeRegister: boolean;
+  /** Control and debug register moves: ModRM.mod is ignored, ModRM.rm is a register. */
+  readonly alwaysRegister: boolean;
 }
 
 /** Prepares a row. */
@@ -96,6 +98,7 @@ function compile(row: OpcodeRow): Entry {
     immediate,
     secondByte: operands.includes("Ib2"),
     regFirst: operands.length > 0 && /^[GV]/.test(operands[0]),
+    alwaysRegister: operands.includes("C") || operands.includes("D"),
     opcodeRegister: operands.some((operand) => operand.startsWith("Z")),
   };
 }
@@ -329,12 +332,12 @@ export class Decoder {
       const row = entry.row;
       if ((entry.prefixes & have) === 0) continue;
       if (row.reg !== undefined && row.reg !== ((modrm >> 3) & 7)) continue;
-      if (entry.mod !== undefined && (entry.mod === "mem") !== mem) continue;
+      if (entry.mod !== undefined && !entry.alwaysRegister && (entry.mod === "mem") !== mem) continue;
       if (row.rm !== undefined && row.rm !== (modrm & 7)) continue;
       if (row.w !== undefined && row.w !== ((i.rex >> 3) & 1)) continue;
       if (row.invalid64 === true && i.mode64) continue;
       if (row.only64 === true && !i.mode64) continue;
-      this.#operands(i, entry, codeSize, mem);
+      this.#operands(i, entry, codeSize, mem && !entry.alwaysRegister);
       return;
     }
     this.#missing(i, map, opcode);

@@ -932,6 +932,28 @@ export class CpuMemory extends CpuFlags {
     return true;
   }
 
+  /** Takes the lock word for a 16-byte exchange, after making sure that its place can be written. */
+  lockedBegin16(segment: number, lo: number, hi: number): void {
+    if ((lo & 15) !== 0 && (this.flatWrite & (1 << segment)) !== 0) {
+      this.checkCanonical(segment, lo, hi, 16);
+      this.raise(VECTOR_GP, 0);
+    }
+    this.probeWrite(segment, lo, hi, 16);
+    this.#takeSplitLock();
+    this.#rmwSplit = true;
+  }
+
+  /** Raises whatever an access to one byte would raise. */
+  touch(segment: number, lo: number, hi: number, access: number): void {
+    if ((this.flatRead & (1 << segment)) === 0) {
+      this.segmentLinear(segment, lo, hi, 1, false);
+      lo = this.ea32[0];
+      hi = this.ea32[1];
+    }
+    this.checkCanonical(segment, lo, hi, 1);
+    this.#lookup(lo, hi, access, this.cpl === 3);
+  }
+
   // ---- the stack ----
 
   /** Where a push of `size` bytes goes, relative to the stack pointer plus `by`, into `ea32`. */

@@ -24,11 +24,35 @@ import { rows as msrRows } from "./exec/msr.ts";
 import { rows as softwareInterruptRows } from "./exec/software_interrupt.ts";
 import { rows as syscallRows } from "./exec/syscall.ts";
 import { rows as systemRows } from "./exec/system.ts";
+import { ALU_ROWS } from "./exec/alu.ts";
+import { BCD_ROWS } from "./exec/bcd.ts";
+import { BMI_ROWS } from "./exec/bmi.ts";
+import { BITS_ROWS } from "./exec/bits.ts";
+import { BRANCH_ROWS } from "./exec/branch.ts";
+import { FLAG_ROWS } from "./exec/flag_ops.ts";
+import { MOV_ROWS } from "./exec/mov.ts";
+import { MULDIV_ROWS } from "./exec/muldiv.ts";
+import { SHIFT_ROWS } from "./exec/shift.ts";
+import { STACK_ROWS } from "./exec/stack.ts";
+import { STRING_ROWS } from "./exec/string.ts";
+import { UNARY_ROWS } from "./exec/unary.ts";
 import { rows as undefinedRows } from "./exec/undefined.ts";
 
 /** Every implemented instruction. */
 export const OPCODES: OpcodeMap = new OpcodeMap([
   ...undefinedRows,
+  ...ALU_ROWS,
+  ...BCD_ROWS,
+  ...BITS_ROWS,
+  ...BMI_ROWS,
+  ...BRANCH_ROWS,
+  ...FLAG_ROWS,
+  ...MOV_ROWS,
+  ...MULDIV_ROWS,
+  ...SHIFT_ROWS,
+  ...STACK_ROWS,
+  ...STRING_ROWS,
+  ...UNARY_ROWS,
   ...descriptorRows,
   ...farRows,
   ...fsgsbaseRows,
