@@ -76,6 +76,10 @@ export class CpuRegisters {
   readonly s64: BigUint64Array;
   /** The state, any width. */
   readonly sv: DataView;
+  /** The state as binary64 numbers; never to carry a NaN, whose bits JavaScript may change. */
+  readonly sf64: Float64Array;
+  /** The state as binary32 numbers; never to carry a NaN. */
+  readonly sf32: Float32Array;
 
   /** Scratch for 64-bit values that travel between functions; `v64[0]` is the value of read64 and write64. */
   readonly v64: BigUint64Array;
@@ -87,6 +91,10 @@ export class CpuRegisters {
   readonly v8: Uint8Array;
   /** The same scratch, any width. */
   readonly vv: DataView;
+  /** The same scratch as binary64 numbers. */
+  readonly vf64: Float64Array;
+  /** The same scratch as binary32 numbers. */
+  readonly vf32: Float32Array;
   /** Effective offset of the last memory operand: low half, high half. */
   readonly ea32: Int32Array;
   /** Address translations; see TLB_*. */
@@ -146,12 +154,16 @@ export class CpuRegisters {
     this.s32 = new Int32Array(buffer, base, size >> 2);
     this.s64 = new BigUint64Array(buffer, base, size >> 3);
     this.sv = new DataView(buffer, base, size);
+    this.sf64 = new Float64Array(buffer, base, size >> 3);
+    this.sf32 = new Float32Array(buffer, base, size >> 2);
     const scratch = new ArrayBuffer(SCRATCH_WORDS * 8);
     this.v64 = new BigUint64Array(scratch);
     this.i64 = new BigInt64Array(scratch);
     this.v32 = new Int32Array(scratch);
     this.v8 = new Uint8Array(scratch);
     this.vv = new DataView(scratch);
+    this.vf64 = new Float64Array(scratch);
+    this.vf32 = new Float32Array(scratch);
     this.ea32 = new Int32Array(2);
     this.tlb = new Int32Array(TLB_EMPTY + TLB_TABLE).fill(1);
   }

@@ -18,7 +18,6 @@ import {
   B_I8,
   B_U16,
   B_U32,
-  B_U64,
   B_U8,
   R_I16,
   R_I32,
@@ -28,7 +27,7 @@ import {
   R_U8,
 } from "../float/lanes.ts";
 import { type Exec, type Insn, type OpcodeRow, row } from "../insn.ts";
-import { lanes128, registerToB, requireSse, resultToRegister, source128, X } from "./sse_operand.ts";
+import { lanes128, registerToB, requireSse, resultToRegister, source128, X, X64 } from "./sse_operand.ts";
 
 const INT8_MIN = -0x80;
 const INT8_MAX = 0x7f;
@@ -41,107 +40,129 @@ function clamp(x: number, low: number, high: number): number {
   return x < low ? low : x > high ? high : x;
 }
 
+/** Loads the 128-bit source to `cpu.v64[0]` and `cpu.v64[1]`. */
+function sourceToScratch(cpu: Cpu, i: Insn): void {
+  if (i.mem) {
+    cpu.load128(i, true);
+    return;
+  }
+  const at = X64 + 2 * i.rm;
+  cpu.v64[0] = cpu.s64[at];
+  cpu.v64[1] = cpu.s64[at + 1];
+}
+
 /** PXOR, XORPS, XORPD. */
 function pxor(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  const s32 = cpu.s32;
-  const target = X + 4 * i.reg;
+  const s64 = cpu.s64;
+  const target = X64 + 2 * i.reg;
   if (!i.mem && i.rm === i.reg) {
-    s32[target] = 0;
-    s32[target + 1] = 0;
-    s32[target + 2] = 0;
-    s32[target + 3] = 0;
+    s64[target] = 0n;
+    s64[target + 1] = 0n;
     return;
   }
-  source128(cpu, i);
-  s32[target] ^= B_I32[0];
-  s32[target + 1] ^= B_I32[1];
-  s32[target + 2] ^= B_I32[2];
-  s32[target + 3] ^= B_I32[3];
+  sourceToScratch(cpu, i);
+  s64[target] ^= cpu.v64[0];
+  s64[target + 1] ^= cpu.v64[1];
 }
 
 /** PAND, ANDPS, ANDPD. */
 function pand(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  source128(cpu, i);
-  const s32 = cpu.s32;
-  const target = X + 4 * i.reg;
-  s32[target] &= B_I32[0];
-  s32[target + 1] &= B_I32[1];
-  s32[target + 2] &= B_I32[2];
-  s32[target + 3] &= B_I32[3];
+  sourceToScratch(cpu, i);
+  const target = X64 + 2 * i.reg;
+  cpu.s64[target] &= cpu.v64[0];
+  cpu.s64[target + 1] &= cpu.v64[1];
 }
 
 /** PANDN, ANDNPS, ANDNPD: the destination is the inverted operand. */
 function pandn(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  source128(cpu, i);
-  const s32 = cpu.s32;
-  const target = X + 4 * i.reg;
-  s32[target] = ~s32[target] & B_I32[0];
-  s32[target + 1] = ~s32[target + 1] & B_I32[1];
-  s32[target + 2] = ~s32[target + 2] & B_I32[2];
-  s32[target + 3] = ~s32[target + 3] & B_I32[3];
+  sourceToScratch(cpu, i);
+  const s64 = cpu.s64;
+  const target = X64 + 2 * i.reg;
+  // ~a & b without a negative intermediate.
+  s64[target] = (s64[target] & cpu.v64[0]) ^ cpu.v64[0];
+  s64[target + 1] = (s64[target + 1] & cpu.v64[1]) ^ cpu.v64[1];
 }
 
 /** POR, ORPS, ORPD. */
 function por(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  source128(cpu, i);
-  const s32 = cpu.s32;
-  const target = X + 4 * i.reg;
-  s32[target] |= B_I32[0];
-  s32[target + 1] |= B_I32[1];
-  s32[target + 2] |= B_I32[2];
-  s32[target + 3] |= B_I32[3];
+  sourceToScratch(cpu, i);
+  const target = X64 + 2 * i.reg;
+  cpu.s64[target] |= cpu.v64[0];
+  cpu.s64[target + 1] |= cpu.v64[1];
+}
+
+/** PADDQ. */
+function paddq(cpu: Cpu, i: Insn): void {
+  requireSse(cpu);
+  sourceToScratch(cpu, i);
+  const target = X64 + 2 * i.reg;
+  cpu.s64[target] += cpu.v64[0];
+  cpu.s64[target + 1] += cpu.v64[1];
+}
+
+/** PSUBQ. */
+function psubq(cpu: Cpu, i: Insn): void {
+  requireSse(cpu);
+  sourceToScratch(cpu, i);
+  const target = X64 + 2 * i.reg;
+  cpu.s64[target] -= cpu.v64[0];
+  cpu.s64[target + 1] -= cpu.v64[1];
 }
 
 /** PADDD. */
 function paddd(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  source128(cpu, i);
+  sourceToScratch(cpu, i);
   const s32 = cpu.s32;
+  const v32 = cpu.v32;
   const target = X + 4 * i.reg;
-  s32[target] += B_I32[0];
-  s32[target + 1] += B_I32[1];
-  s32[target + 2] += B_I32[2];
-  s32[target + 3] += B_I32[3];
+  s32[target] += v32[0];
+  s32[target + 1] += v32[1];
+  s32[target + 2] += v32[2];
+  s32[target + 3] += v32[3];
 }
 
 /** PSUBD. */
 function psubd(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  source128(cpu, i);
+  sourceToScratch(cpu, i);
   const s32 = cpu.s32;
+  const v32 = cpu.v32;
   const target = X + 4 * i.reg;
-  s32[target] -= B_I32[0];
-  s32[target + 1] -= B_I32[1];
-  s32[target + 2] -= B_I32[2];
-  s32[target + 3] -= B_I32[3];
+  s32[target] -= v32[0];
+  s32[target + 1] -= v32[1];
+  s32[target + 2] -= v32[2];
+  s32[target + 3] -= v32[3];
 }
 
 /** PCMPEQD. */
 function pcmpeqd(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  source128(cpu, i);
+  sourceToScratch(cpu, i);
   const s32 = cpu.s32;
+  const v32 = cpu.v32;
   const target = X + 4 * i.reg;
-  s32[target] = s32[target] === B_I32[0] ? -1 : 0;
-  s32[target + 1] = s32[target + 1] === B_I32[1] ? -1 : 0;
-  s32[target + 2] = s32[target + 2] === B_I32[2] ? -1 : 0;
-  s32[target + 3] = s32[target + 3] === B_I32[3] ? -1 : 0;
+  s32[target] = s32[target] === v32[0] ? -1 : 0;
+  s32[target + 1] = s32[target + 1] === v32[1] ? -1 : 0;
+  s32[target + 2] = s32[target + 2] === v32[2] ? -1 : 0;
+  s32[target + 3] = s32[target + 3] === v32[3] ? -1 : 0;
 }
 
 /** PCMPGTD. */
 function pcmpgtd(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  source128(cpu, i);
+  sourceToScratch(cpu, i);
   const s32 = cpu.s32;
+  const v32 = cpu.v32;
   const target = X + 4 * i.reg;
-  s32[target] = s32[target] > B_I32[0] ? -1 : 0;
-  s32[target + 1] = s32[target + 1] > B_I32[1] ? -1 : 0;
-  s32[target + 2] = s32[target + 2] > B_I32[2] ? -1 : 0;
-  s32[target + 3] = s32[target + 3] > B_I32[3] ? -1 : 0;
+  s32[target] = s32[target] > v32[0] ? -1 : 0;
+  s32[target + 1] = s32[target + 1] > v32[1] ? -1 : 0;
+  s32[target + 2] = s32[target + 2] > v32[2] ? -1 : 0;
+  s32[target + 3] = s32[target + 3] > v32[3] ? -1 : 0;
 }
 
 const paddb = lanes128(() => {
@@ -150,19 +171,11 @@ const paddb = lanes128(() => {
 const paddw = lanes128(() => {
   for (let k = 0; k < 8; k++) R_I16[k] = A_I16[k] + B_I16[k];
 });
-const paddq = lanes128(() => {
-  R_U64[0] = A_U64[0] + B_U64[0];
-  R_U64[1] = A_U64[1] + B_U64[1];
-});
 const psubb = lanes128(() => {
   for (let k = 0; k < 16; k++) R_I8[k] = A_I8[k] - B_I8[k];
 });
 const psubw = lanes128(() => {
   for (let k = 0; k < 8; k++) R_I16[k] = A_I16[k] - B_I16[k];
-});
-const psubq = lanes128(() => {
-  R_U64[0] = A_U64[0] - B_U64[0];
-  R_U64[1] = A_U64[1] - B_U64[1];
 });
 const paddsb = lanes128(() => {
   for (let k = 0; k < 16; k++) R_I8[k] = clamp(A_I8[k] + B_I8[k], INT8_MIN, INT8_MAX);

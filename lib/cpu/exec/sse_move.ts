@@ -8,28 +8,18 @@ import type { Cpu } from "../cpu.ts";
 import { A_I16, A_I32, A_I8, B_I16, B_I32, B_I8, R_I16, R_I32, R_I8 } from "../float/lanes.ts";
 import { type Insn, type OpcodeRow, row } from "../insn.ts";
 import { RDI } from "../state.ts";
-import {
-  lanes128,
-  lanes128Immediate,
-  putGpr32,
-  registerToA,
-  registerToB,
-  requireSse,
-  X,
-} from "./sse_operand.ts";
+import { lanes128, lanes128Immediate, putGpr32, registerToA, registerToB, requireSse, X, X64 } from "./sse_operand.ts";
 
 /** REX.W among the bits of `Insn.rex`. */
 const REX_W = 8;
 
 /** Copies one register to another. */
 function copyRegister(cpu: Cpu, from: number, to: number): void {
-  const s32 = cpu.s32;
-  const source = X + 4 * from;
-  const target = X + 4 * to;
-  s32[target] = s32[source];
-  s32[target + 1] = s32[source + 1];
-  s32[target + 2] = s32[source + 2];
-  s32[target + 3] = s32[source + 3];
+  const s64 = cpu.s64;
+  const source = X64 + 2 * from;
+  const target = X64 + 2 * to;
+  s64[target] = s64[source];
+  s64[target + 1] = s64[source + 1];
 }
 
 function load(cpu: Cpu, i: Insn, aligned: boolean): void {
@@ -39,13 +29,11 @@ function load(cpu: Cpu, i: Insn, aligned: boolean): void {
     return;
   }
   cpu.load128(i, aligned);
-  const s32 = cpu.s32;
-  const v32 = cpu.v32;
-  const target = X + 4 * i.reg;
-  s32[target] = v32[0];
-  s32[target + 1] = v32[1];
-  s32[target + 2] = v32[2];
-  s32[target + 3] = v32[3];
+  const s64 = cpu.s64;
+  const v64 = cpu.v64;
+  const target = X64 + 2 * i.reg;
+  s64[target] = v64[0];
+  s64[target + 1] = v64[1];
 }
 
 function store(cpu: Cpu, i: Insn, aligned: boolean): void {
@@ -54,13 +42,11 @@ function store(cpu: Cpu, i: Insn, aligned: boolean): void {
     copyRegister(cpu, i.reg, i.rm);
     return;
   }
-  const s32 = cpu.s32;
-  const v32 = cpu.v32;
-  const source = X + 4 * i.reg;
-  v32[0] = s32[source];
-  v32[1] = s32[source + 1];
-  v32[2] = s32[source + 2];
-  v32[3] = s32[source + 3];
+  const s64 = cpu.s64;
+  const v64 = cpu.v64;
+  const source = X64 + 2 * i.reg;
+  v64[0] = s64[source];
+  v64[1] = s64[source + 1];
   cpu.store128(i, aligned);
 }
 
@@ -110,56 +96,40 @@ function movssStore(cpu: Cpu, i: Insn): void {
 /** MOVSD load: a register keeps the destination's upper half, memory clears it. */
 function movsdLoad(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  const s32 = cpu.s32;
-  const target = X + 4 * i.reg;
+  const s64 = cpu.s64;
+  const target = X64 + 2 * i.reg;
   if (!i.mem) {
-    const source = X + 4 * i.rm;
-    s32[target] = s32[source];
-    s32[target + 1] = s32[source + 1];
+    s64[target] = s64[X64 + 2 * i.rm];
     return;
   }
   cpu.load64(i);
-  s32[target] = cpu.v32[0];
-  s32[target + 1] = cpu.v32[1];
-  s32[target + 2] = 0;
-  s32[target + 3] = 0;
-}
-
-/** Stores 64 bits of a register, from word `from`, to memory. */
-function storeHalf(cpu: Cpu, i: Insn, from: number): void {
-  cpu.v32[0] = cpu.s32[from];
-  cpu.v32[1] = cpu.s32[from + 1];
-  cpu.store64(i);
+  s64[target] = cpu.v64[0];
+  s64[target + 1] = 0n;
 }
 
 /** MOVSD store. */
 function movsdStore(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  const source = X + 4 * i.reg;
-  if (i.mem) {
-    storeHalf(cpu, i, source);
+  const value = cpu.s64[X64 + 2 * i.reg];
+  if (!i.mem) {
+    cpu.s64[X64 + 2 * i.rm] = value;
     return;
   }
-  const s32 = cpu.s32;
-  const target = X + 4 * i.rm;
-  s32[target] = s32[source];
-  s32[target + 1] = s32[source + 1];
+  cpu.v64[0] = value;
+  cpu.store64(i);
 }
 
 /** Loads 64 bits of memory to one half of the destination, or copies `fromHalf` of the source register there. */
 function moveHalf(cpu: Cpu, i: Insn, toHalf: number, fromHalf: number): void {
   requireSse(cpu);
-  const s32 = cpu.s32;
-  const target = X + 4 * i.reg + 2 * toHalf;
+  const s64 = cpu.s64;
+  const target = X64 + 2 * i.reg + toHalf;
   if (i.mem) {
     cpu.load64(i);
-    s32[target] = cpu.v32[0];
-    s32[target + 1] = cpu.v32[1];
-    return;
+    s64[target] = cpu.v64[0];
+  } else {
+    s64[target] = s64[X64 + 2 * i.rm + fromHalf];
   }
-  const source = X + 4 * i.rm + 2 * fromHalf;
-  s32[target] = s32[source];
-  s32[target + 1] = s32[source + 1];
 }
 
 /** MOVLPS and MOVLPD load, MOVHLPS. */
@@ -175,88 +145,71 @@ function movhpsLoad(cpu: Cpu, i: Insn): void {
 /** MOVLPS and MOVLPD store. */
 function movlpsStore(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  storeHalf(cpu, i, X + 4 * i.reg);
+  cpu.v64[0] = cpu.s64[X64 + 2 * i.reg];
+  cpu.store64(i);
 }
 
 /** MOVHPS and MOVHPD store. */
 function movhpsStore(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  storeHalf(cpu, i, X + 4 * i.reg + 2);
+  cpu.v64[0] = cpu.s64[X64 + 2 * i.reg + 1];
+  cpu.store64(i);
 }
 
 /** MOVD and MOVQ from a general-purpose register or memory. */
 function movdLoad(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  const s32 = cpu.s32;
-  const target = X + 4 * i.reg;
-  let low: number;
-  let high = 0;
+  const s64 = cpu.s64;
+  const target = X64 + 2 * i.reg;
   if ((i.rex & REX_W) !== 0) {
     if (i.mem) {
       cpu.load64(i);
-      low = cpu.v32[0];
-      high = cpu.v32[1];
+      s64[target] = cpu.v64[0];
     } else {
-      low = cpu.g32[2 * i.rm];
-      high = cpu.g32[2 * i.rm + 1];
+      s64[target] = cpu.g64[i.rm];
     }
   } else {
-    low = i.mem ? cpu.load32(i) : cpu.g32[2 * i.rm];
+    const value = i.mem ? cpu.load32(i) : cpu.g32[2 * i.rm];
+    cpu.s32[2 * target] = value;
+    cpu.s32[2 * target + 1] = 0;
   }
-  s32[target] = low;
-  s32[target + 1] = high;
-  s32[target + 2] = 0;
-  s32[target + 3] = 0;
+  s64[target + 1] = 0n;
 }
 
 /** MOVD and MOVQ to a general-purpose register or memory. */
 function movdStore(cpu: Cpu, i: Insn): void {
   requireSse(cpu);
-  const source = X + 4 * i.reg;
-  const s32 = cpu.s32;
+  const source = X64 + 2 * i.reg;
   if ((i.rex & REX_W) !== 0) {
     if (i.mem) {
-      storeHalf(cpu, i, source);
+      cpu.v64[0] = cpu.s64[source];
+      cpu.store64(i);
     } else {
-      cpu.g32[2 * i.rm] = s32[source];
-      cpu.g32[2 * i.rm + 1] = s32[source + 1];
+      cpu.g64[i.rm] = cpu.s64[source];
     }
   } else if (i.mem) {
-    cpu.store32(i, s32[source]);
+    cpu.store32(i, cpu.s32[2 * source]);
   } else {
-    putGpr32(cpu, i.rm, s32[source]);
+    putGpr32(cpu, i.rm, cpu.s32[2 * source]);
   }
 }
 
 /** MOVQ load: the upper half becomes zero from a register too. */
 function movqLoad(cpu: Cpu, i: Insn): void {
   moveHalf(cpu, i, 0, 0);
-  const target = X + 4 * i.reg;
-  cpu.s32[target + 2] = 0;
-  cpu.s32[target + 3] = 0;
+  cpu.s64[X64 + 2 * i.reg + 1] = 0n;
 }
 
-/** MOVQ store. */
+/** MOVQ store: to a register it clears the upper half. */
 function movqStore(cpu: Cpu, i: Insn): void {
-  requireSse(cpu);
-  const source = X + 4 * i.reg;
-  if (i.mem) {
-    storeHalf(cpu, i, source);
-    return;
-  }
-  const s32 = cpu.s32;
-  const target = X + 4 * i.rm;
-  s32[target] = s32[source];
-  s32[target + 1] = s32[source + 1];
-  s32[target + 2] = 0;
-  s32[target + 3] = 0;
+  movsdStore(cpu, i);
+  if (!i.mem) cpu.s64[X64 + 2 * i.rm + 1] = 0n;
 }
 
 /** MOVNTI: a store of a general-purpose register that does not depend on SSE being enabled. */
 function movnti(cpu: Cpu, i: Insn): void {
   if ((i.rex & REX_W) !== 0) {
-    cpu.v32[0] = cpu.g32[2 * i.reg];
-    cpu.v32[1] = cpu.g32[2 * i.reg + 1];
+    cpu.v64[0] = cpu.g64[i.reg];
     cpu.store64(i);
   } else {
     cpu.store32(i, cpu.g32[2 * i.reg]);

@@ -7,13 +7,21 @@
 import { CR4_OSFXSR, CR4_OSXMMEXCPT } from "../control_bits.ts";
 import type { Cpu } from "../cpu.ts";
 import { VECTOR_NM, VECTOR_UD, VECTOR_XM } from "../faults.ts";
-import { FLAGS_ALL, FLAGS_PRE_COMPUTATION } from "../float/environment.ts";
-import { A_I32, B_I32, R_I32, sse } from "../float/lanes.ts";
+import {
+  FLAG_INEXACT,
+  FLAGS_ALL,
+  FLAGS_PRE_COMPUTATION,
+  MXCSR_MASKS_SHIFT,
+  MXCSR_RC_SHIFT,
+} from "../float/environment.ts";
+import { A_U64, B_I32, B_U64, R_I32, sse } from "../float/lanes.ts";
 import type { Exec, Insn } from "../insn.ts";
 import { CpuState, CR0_EM, CR0_TS, MXCSR, XMM } from "../state.ts";
 
 /** Index of XMM0 among the 32-bit words of the state; register r is at `X + 4 * r`. */
 export const X: number = XMM >> 2;
+/** Index of XMM0 among the 64-bit words of the state; register r is at `X64 + 2 * r`. */
+export const X64: number = XMM >> 3;
 /** Index of MXCSR among the 32-bit words of the state. */
 export const MXCSR_WORD: number = MXCSR >> 2;
 const CR0 = CpuState.at.cr0 >> 2;
@@ -31,24 +39,20 @@ function sseUnavailable(cpu: Cpu, cr0: number): void {
   cpu.raise(VECTOR_NM);
 }
 
-/** Copies XMM register `r` to A. */
+/** Copies XMM register `r` to A. Whole 64-bit words are moved, since a narrower store before a wider load stalls real processors. */
 export function registerToA(cpu: Cpu, r: number): void {
-  const s32 = cpu.s32;
-  const at = X + 4 * r;
-  A_I32[0] = s32[at];
-  A_I32[1] = s32[at + 1];
-  A_I32[2] = s32[at + 2];
-  A_I32[3] = s32[at + 3];
+  const s64 = cpu.s64;
+  const at = X64 + 2 * r;
+  A_U64[0] = s64[at];
+  A_U64[1] = s64[at + 1];
 }
 
 /** Copies XMM register `r` to B. */
 export function registerToB(cpu: Cpu, r: number): void {
-  const s32 = cpu.s32;
-  const at = X + 4 * r;
-  B_I32[0] = s32[at];
-  B_I32[1] = s32[at + 1];
-  B_I32[2] = s32[at + 2];
-  B_I32[3] = s32[at + 3];
+  const s64 = cpu.s64;
+  const at = X64 + 2 * r;
+  B_U64[0] = s64[at];
+  B_U64[1] = s64[at + 1];
 }
 
 /** Copies R to XMM register `r`. */
@@ -68,25 +72,18 @@ export function source128(cpu: Cpu, i: Insn, unaligned = false): void {
     return;
   }
   cpu.load128(i, !unaligned);
-  const v32 = cpu.v32;
-  B_I32[0] = v32[0];
-  B_I32[1] = v32[1];
-  B_I32[2] = v32[2];
-  B_I32[3] = v32[3];
+  B_U64[0] = cpu.v64[0];
+  B_U64[1] = cpu.v64[1];
 }
 
 /** Loads the lower 64 bits of the source register, or 64 bits of memory, to B. */
 export function source64(cpu: Cpu, i: Insn): void {
   if (!i.mem) {
-    const s32 = cpu.s32;
-    const at = X + 4 * i.rm;
-    B_I32[0] = s32[at];
-    B_I32[1] = s32[at + 1];
+    B_U64[0] = cpu.s64[X64 + 2 * i.rm];
     return;
   }
   cpu.load64(i);
-  B_I32[0] = cpu.v32[0];
-  B_I32[1] = cpu.v32[1];
+  B_U64[0] = cpu.v64[0];
 }
 
 /** Loads the lower 32 bits of the source register, or 32 bits of memory, to B. */
@@ -114,6 +111,19 @@ export function lanes128Immediate(compute: (immediate: number) => void): Exec {
     compute(i.immLo & 0xff);
     resultToRegister(cpu, i.reg);
   };
+}
+
+/** MXCSR's rounding control, inexact mask and inexact flag. */
+const MXCSR_QUICK_MASK = (3 << MXCSR_RC_SHIFT) | (FLAG_INEXACT << MXCSR_MASKS_SHIFT) | FLAG_INEXACT;
+/** Their values when results are rounded to nearest and it does not matter whether they are inexact. */
+const MXCSR_QUICK = (FLAG_INEXACT << MXCSR_MASKS_SHIFT) | FLAG_INEXACT;
+
+/**
+ * Whether JavaScript's own arithmetic will do, as long as only zeros and normal numbers take part: round to nearest, and the inexact exception is masked and has been
+ * reported already. Programs get there with their first inexact operation.
+ */
+export function roundsQuietly(cpu: Cpu): boolean {
+  return (cpu.s32[MXCSR_WORD] & MXCSR_QUICK_MASK) === MXCSR_QUICK;
 }
 
 /** Takes the environment of a floating-point instruction from MXCSR. */

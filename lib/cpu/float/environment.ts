@@ -61,20 +61,24 @@ export class FloatEnvironment {
   inexactIsSticky = false;
   /** The last rounded result is greater in magnitude than the exact one (x87 C1). */
   roundedUp = false;
+  /** The MXCSR that the fields above stand for, -1 when they stand for none. */
+  #mxcsr = -1;
 
   /** Takes rounding, masks, DAZ and FTZ from MXCSR and clears the collected flags. */
   loadMxcsr(mxcsr: number): void {
+    this.flags = 0;
+    if (mxcsr === this.#mxcsr) return;
+    this.#mxcsr = mxcsr;
     this.rounding = (mxcsr >> MXCSR_RC_SHIFT) & 3;
     this.masks = (mxcsr >> MXCSR_MASKS_SHIFT) & FLAGS_ALL;
     this.denormalsAreZeros = (mxcsr & MXCSR_DAZ) !== 0;
     this.flushToZero = (mxcsr & MXCSR_FTZ) !== 0;
     this.inexactIsSticky = (mxcsr & this.masks & FLAG_INEXACT) !== 0;
-    this.flags = 0;
-    this.roundedUp = false;
   }
 
   /** Takes rounding, precision and masks from the x87 control word (Intel SDM volume 1, 8.1.5) and clears the collected flags. */
   loadControlWord(fcw: number): void {
+    this.#mxcsr = -1;
     this.rounding = (fcw >> 10) & 3;
     this.precision = PRECISIONS[(fcw >> 8) & 3];
     this.masks = fcw & FLAGS_ALL;
