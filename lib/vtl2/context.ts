@@ -86,15 +86,18 @@ export function completeInstruction(vp: VmmVp, length: number, ip32 = false): Ha
 
 const RFLAGS_ONLY: readonly number[] = [HvX64RegisterName.values.Rflags];
 
+/** Sets RFLAGS, whose upper half is zero. */
+function setFlags(vp: VmmVp, flags: number): void {
+  const { i32 } = vp.memory;
+  const at = (vp.state + SET_VALUES) >>> 2;
+  i32.fill(0, at, at + EVENT_WORDS);
+  i32[at] = flags;
+  vp.setRegisters(RFLAGS_ONLY, vp.state + SET_VALUES);
+}
+
 /** What retiring an instruction does beside moving RIP. */
 function retire(vp: VmmVp, flags: number, shadow: boolean): HandlerResult {
-  if (flags & FLAG_RF) {
-    const { i32 } = vp.memory;
-    const at = (vp.state + SET_VALUES) >>> 2;
-    i32.fill(0, at, at + EVENT_WORDS);
-    i32[at] = flags & ~FLAG_RF;
-    vp.setRegisters(RFLAGS_ONLY, vp.state + SET_VALUES);
-  }
+  if (flags & FLAG_RF) setFlags(vp, flags & ~FLAG_RF);
   if (shadow) vp.clearInterruptShadow();
   if (flags & FLAG_TF) injectException(vp, VECTOR_DB, false, 0, DR6_SINGLE_STEP);
   return HANDLED;
@@ -117,6 +120,14 @@ export function injectException(vp: VmmVp, vector: number, hasError: boolean, er
   u64[at + 2] = 0n;
   u64[at + 3] = 0n;
   vp.injectEvent(vp.state + EVENT);
+}
+
+/** Makes the intercepted instruction fault: RIP stays. A processor saves the flags of a fault with RF set. */
+export function injectFault(vp: VmmVp, vector: number, error: number): void {
+  if (vp.policy(IO_SINGLE_STEP) === IO_SINGLE_STEP.is.silicon) {
+    setFlags(vp, vp.memory.i32[(vp.message + RFLAGS) >>> 2] | FLAG_RF);
+  }
+  injectException(vp, vector, true, error, 0n);
 }
 
 /** Injects an interrupt of the 8259 interrupt controllers. */

@@ -42,7 +42,7 @@ export function handleCpuid(vp: VmmVp): HandlerResult {
 }
 
 /** The virtualization stack's own leaves: vendor, interface, properties. Other leaves keep their default results. */
-export function overlayVirtualizationStackCpuid(leaf: number, results: Int32Array): void {
+export function overlayVirtualizationStackCpuid(leaf: number, results: Int32Array | Uint32Array): void {
   switch (leaf) {
     case HV_CPUID.VIRTUALIZATION_STACK_CPUID_VENDOR:
       results[0] = HV_CPUID.VIRTUALIZATION_STACK_CPUID_PROPERTIES;

@@ -161,6 +161,8 @@ function dispatch(vp: VmmVp): number {
     if (inputPairs + outputPairs > (call.long ? PAIRS_64 : PAIRS_32)) return InvalidHypercallInput;
     if (!call.long && outputBytes !== 0) return InvalidHypercallInput;
     for (let pair = 0; pair < inputPairs; pair++) loadPair(vp, pair, call.input + pair * PAIR);
+    // What the call does not write of its output registers stays as it is.
+    for (let pair = 0; pair < outputPairs; pair++) loadPair(vp, inputPairs + pair, call.output + pair * PAIR);
   } else {
     const status = copyInput(vp, inputBytes);
     if (status !== Success) return status;

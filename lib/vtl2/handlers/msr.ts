@@ -9,8 +9,9 @@ import { HvInterceptAccessType } from "../../layout/hyperv/constants/messages.ts
 import { VtlCrashNotification } from "../../layout/hyperv/hcl_run.ts";
 import { HvX64MsrInterceptMessage } from "../../layout/hyperv/messages.ts";
 import { GuestCrashCtl } from "../../layout/hyperv/registers.ts";
+import type { DeviceMsrs } from "../../devices/devices.ts";
 import type { MachineMemory } from "../../memory/machine_memory.ts";
-import { ACCESS_TYPE, completeInstruction, CONTEXT, injectException, instructionLength, PAYLOAD } from "../context.ts";
+import { ACCESS_TYPE, completeInstruction, CONTEXT, injectFault, instructionLength, PAYLOAD } from "../context.ts";
 import { UNKNOWN_MSR } from "../policies.ts";
 import { HANDLED, type HandlerResult, type VmmVp } from "../vmm_vp.ts";
 import { CRASH_PARAMETERS, CRASH_TEXT_MAX, VmmVpState } from "../vmm_state.ts";
@@ -37,10 +38,11 @@ export function handleMsr(vp: VmmVp): HandlerResult {
   const i32 = vp.memory.i32;
   const message = vp.message;
   const msr = i32[(message + MSR_NUMBER) >>> 2];
+  if (vp.devices.msrs?.claims(msr >>> 0)) return accessDeviceMsr(vp, vp.devices.msrs, msr >>> 0);
   const parameter = msr - P0;
   const known = parameter >= 0 && parameter < CRASH_PARAMETERS || msr === CTL;
   if (!known && vp.policy(UNKNOWN_MSR) === UNKNOWN_MSR.is.silicon) {
-    injectException(vp, VECTOR_GP, true, 0, 0n);
+    injectFault(vp, VECTOR_GP, 0);
     return HANDLED;
   }
   const slot = (vp.state + PARAMETERS) >>> 2;
@@ -67,6 +69,22 @@ export function handleMsr(vp: VmmVp): HandlerResult {
     i32[context + (CONTEXT.RAX >>> 2)] = low;
     i32[context + (CONTEXT.RAX >>> 2) + 1] = 0;
     i32[context + (CONTEXT.RDX >>> 2)] = high;
+    i32[context + (CONTEXT.RDX >>> 2) + 1] = 0;
+  }
+  return completeInstruction(vp, instructionLength(vp));
+}
+
+/** RDMSR or WRMSR of an MSR that is a device. */
+function accessDeviceMsr(vp: VmmVp, msrs: DeviceMsrs, msr: number): HandlerResult {
+  const { i32, u8 } = vp.memory;
+  const context = vp.context >>> 2;
+  if (u8[vp.message + ACCESS_TYPE] === WRITE) {
+    msrs.write(msr, i32[(vp.message + MESSAGE_RAX) >>> 2], i32[(vp.message + MESSAGE_RDX) >>> 2]);
+  } else {
+    msrs.read(msr);
+    i32[context + (CONTEXT.RAX >>> 2)] = vp.devices.value[0];
+    i32[context + (CONTEXT.RAX >>> 2) + 1] = 0;
+    i32[context + (CONTEXT.RDX >>> 2)] = vp.devices.value[1];
     i32[context + (CONTEXT.RDX >>> 2) + 1] = 0;
   }
   return completeInstruction(vp, instructionLength(vp));
