@@ -13,7 +13,7 @@ import { type Block, linearIndex, unchanged } from "./block_cache.ts";
 import { type Cpu, SLOW_EVENT, SLOW_TRACE } from "./cpu.ts";
 import { afterInstruction, beforeInstruction, raisePendingTrap } from "./debug.ts";
 import { raiseUndefined } from "./exec/undefined.ts";
-import { VECTOR_NMI, VECTOR_PF } from "./faults.ts";
+import { VECTOR_GP, VECTOR_NMI, VECTOR_PF } from "./faults.ts";
 import { Insn } from "./insn.ts";
 import { deliver } from "./interrupts.ts";
 import * as state from "./state.ts";
@@ -589,6 +589,11 @@ export function run(cpu: Cpu, instructions: number): number {
             }
             case 50: { // ret, 64-bit code
               cpu.pop64();
+              const top = v32[1] >> 15;
+              if (top !== 0 && top !== -1) {
+                cpu.moveStack(-8);
+                cpu.raise(VECTOR_GP, 0);
+              }
               s32[RIP] = v32[0];
               s32[RIP + 1] = v32[1];
               break;

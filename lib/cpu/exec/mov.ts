@@ -324,8 +324,9 @@ const cmpxchg: ExecBySize = {
     if (i.mem) {
       do a = cpu.rmwLoad32(i); while (!cpu.rmwCommit32(i, a, a === accumulator ? cpu.g32[i.reg << 1] : a));
     } else {
+      // A register that is not exchanged keeps its high half.
       a = cpu.g32[i.rm << 1];
-      write32(cpu, i.rm, a === accumulator ? cpu.g32[i.reg << 1] : a);
+      if (a === accumulator) write32(cpu, i.rm, cpu.g32[i.reg << 1]);
     }
     if (a !== accumulator) write32(cpu, RAX, a);
     cpu.setSub32(accumulator, a, (accumulator - a) | 0);
