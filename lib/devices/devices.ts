@@ -11,8 +11,20 @@ export const DEVICE_DONE = 0;
 /** The device cannot take the value now; nothing has happened, and the same access is to be made again later. */
 export const DEVICE_BUSY = 1;
 
+/** Model-specific registers that are devices: in the machine of the recorded programs. */
+export interface DeviceMsrs {
+  /** Whether MSR `msr` is a device. */
+  claims(msr: number): boolean;
+  /** RDMSR: puts the value into {@linkcode Devices.value}. */
+  read(msr: number): void;
+  /** WRMSR. */
+  write(msr: number, low: number, high: number): void;
+}
+
 /** Ports and device memory. */
 export interface Devices {
+  /** MSRs that are devices; absent where there are none. */
+  readonly msrs?: DeviceMsrs;
   /** The value of the last {@linkcode Devices.mmioRead}: low word, high word. */
   readonly value: Int32Array;
   /** IN of `size` (1, 2 or 4) bytes. */

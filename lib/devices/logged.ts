@@ -4,19 +4,37 @@
  * @module
  */
 import { ACCESS, type ExitLog } from "../hypervisor/exit_log.ts";
-import { DEVICE_BUSY, type Devices } from "./devices.ts";
+import { DEVICE_BUSY, type DeviceMsrs, type Devices } from "./devices.ts";
 
 const WORD = 0x1_0000_0000;
+/** Bytes of an MSR. */
+const MSR_SIZE = 8;
+
+function loggedMsrs(msrs: DeviceMsrs, devices: Devices, log: ExitLog): DeviceMsrs {
+  return {
+    claims: (msr) => msrs.claims(msr),
+    read: (msr) => {
+      msrs.read(msr);
+      log.access(ACCESS.READ, msr, MSR_SIZE, devices.value[0], devices.value[1]);
+    },
+    write: (msr, low, high) => {
+      msrs.write(msr, low, high);
+      log.access(ACCESS.WRITE, msr, MSR_SIZE, low, high);
+    },
+  };
+}
 
 /** Passes accesses on and notes each that was completed. */
 export class LoggedDevices implements Devices {
   readonly value: Int32Array;
+  readonly msrs?: DeviceMsrs;
   readonly #devices: Devices;
   readonly #log: ExitLog;
 
   /** The accesses of `devices`, noted in `log`. */
   constructor(devices: Devices, log: ExitLog) {
     this.value = devices.value;
+    if (devices.msrs !== undefined) this.msrs = loggedMsrs(devices.msrs, devices, log);
     this.#devices = devices;
     this.#log = log;
   }

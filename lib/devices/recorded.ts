@@ -9,7 +9,7 @@
 import { u32 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
-import { DEVICE_DONE, type Devices } from "./devices.ts";
+import { DEVICE_DONE, type DeviceMsrs, type Devices } from "./devices.ts";
 
 /** How many reads of each kind a run has made. */
 export const RecordedDevicesState = structure("RecordedDevicesState", 16, [
@@ -30,6 +30,9 @@ const COUNT_MULTIPLIER = 0x85ebca77;
 const FINAL_MULTIPLIER = 0x2c1b3c6d;
 const FIRST_SHIFT = 15;
 const SECOND_SHIFT = 12;
+/** First and last of the MSRs that are devices. */
+const MSR_FIRST = 0x40000000;
+const MSR_LAST = 0x400000ff;
 /** What the address of `wide`'s high word is changed by. */
 const WIDE_XOR = 0x80000000;
 
@@ -72,10 +75,12 @@ export class RecordedDevices implements Devices {
     return DEVICE_DONE;
   }
 
-  /** RDMSR of 40000000 to 400000ff: the value goes to {@linkcode RecordedDevices.value}. */
-  readMsr(msr: number): void {
-    this.#wide(msr, this.#u32[(this.#base + MSR_READS) >>> 2]++);
-  }
+  /** MSRs 40000000 to 400000ff: a read follows the rule, a write has no effect. */
+  readonly msrs: DeviceMsrs = {
+    claims: (msr) => msr >= MSR_FIRST && msr <= MSR_LAST,
+    read: (msr) => this.#wide(msr, this.#u32[(this.#base + MSR_READS) >>> 2]++),
+    write: () => {},
+  };
 
   #wide(address: number, count: number): void {
     this.value[0] = mix(address, count);

@@ -24,8 +24,8 @@ const ATTENTION_AT = CpuState.at.attention;
 export const GUEST_RUN: StepId = step<VirtualProcessor>("guest.run", (vp) => {
   const reason = vp.cpu.run(vp.runQuantum);
   if (reason === EXIT_NONE) {
-    if ((vp.attention & ~ATTENTION.VTL0_INTERRUPT) !== 0) return ATTEND;
     if (vp.getState(EOI_VECTOR) !== 0) return vp.steps.apicEoi;
+    if ((vp.attention & ~ATTENTION.VTL0_INTERRUPT) !== 0) return ATTEND;
     return vp.activity === ACTIVITY_RUNNING ? GUEST_RUN : HALT;
   }
   if (reason === EXIT_HYPERCALL) return vp.steps.hypercall;
@@ -53,7 +53,7 @@ export const PARKED: StepId = step<VirtualProcessor>(
 export const ATTEND: StepId = step<VirtualProcessor>("hypervisor.attend", (vp) => {
   const bits = vp.port.exchange32(vp.cpuState + ATTENTION_AT, 0);
   if (bits & ATTENTION.SHUTDOWN) return HALTED;
-  if (bits & ATTENTION.FLUSH_TLB) vp.cpu.flushTlb();
+  if (bits & ATTENTION.FLUSH_TLB) vp.cpu.flushCaches();
   if (bits & ATTENTION.INIT) vp.init();
   if (bits & ATTENTION.SIPI) vp.startup(vp.getState(HypervisorVpState.at.sipi_vector));
   if (bits & ATTENTION.NMI) vp.raiseNmi();

@@ -55,6 +55,7 @@ function begin(vp: VirtualProcessor, type: number, payloadBytes: number): number
   const used = Math.max(length, vp.getState(HypervisorVpState.at.message_length));
   for (let word = message >>> 3, end = (message + used) >>> 3; word < end; word++) u64[word] = 0n;
   vp.setState(HypervisorVpState.at.message_length, length);
+  vp.setState(HypervisorVpState.at.message_span, used);
   i32[(message + HvMessageHeader.at.typ) >>> 2] = type;
   i32[(message + HvMessageHeader.at.len) >>> 2] = payloadBytes;
   return message + PAYLOAD;
@@ -104,7 +105,11 @@ export function writeIoPortMessage(vp: VirtualProcessor): void {
   const { u8, u16, u64 } = vp.memory;
   const base = vp.cpuState;
   const flags = u8[base + cpu.exit_flags];
-  interceptHeader(vp, payload, flags & EXIT_IN ? HvInterceptAccessType.values.READ : HvInterceptAccessType.values.WRITE);
+  interceptHeader(
+    vp,
+    payload,
+    flags & EXIT_IN ? HvInterceptAccessType.values.READ : HvInterceptAccessType.values.WRITE,
+  );
   u16[(payload + io.port_number) >>> 1] = u16[(base + cpu.exit_port) >>> 1];
   u8[payload + io.access_info] = u8[base + cpu.exit_size] |
     (flags & EXIT_STRING ? HvX64IoPortAccessInfo.mask.string_op : 0) |
@@ -224,7 +229,11 @@ export function writeExceptionMessage(vp: VirtualProcessor): void {
 
 /** HvMessageTypeUnrecoverableException: a triple fault of VTL0. */
 export function writeUnrecoverableMessage(vp: VirtualProcessor): void {
-  const payload = begin(vp, HvMessageType.values.HvMessageTypeUnrecoverableException, HvX64UnrecoverableExceptionMessage.size);
+  const payload = begin(
+    vp,
+    HvMessageType.values.HvMessageTypeUnrecoverableException,
+    HvX64UnrecoverableExceptionMessage.size,
+  );
   interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
 }
 
@@ -255,7 +264,11 @@ export function writeInterruptionDeliverableMessage(vp: VirtualProcessor, type: 
 
 /** HvMessageTypeSynicSintDeliverable for the SINTs in the mask `sints`. */
 export function writeSintDeliverableMessage(vp: VirtualProcessor, sints: number): void {
-  const payload = begin(vp, HvMessageType.values.HvMessageTypeSynicSintDeliverable, HvX64SynicSintDeliverableMessage.size);
+  const payload = begin(
+    vp,
+    HvMessageType.values.HvMessageTypeSynicSintDeliverable,
+    HvX64SynicSintDeliverableMessage.size,
+  );
   interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
   vp.memory.u16[(payload + HvX64SynicSintDeliverableMessage.at.deliverable_sints) >>> 1] = sints;
 }

@@ -78,7 +78,6 @@ export const WRITE_INTERCEPT_MESSAGE: StepId = step<VirtualProcessor>("hyperviso
 
 /** Writes the message of a hypercall that VTL2 handles. */
 export const WRITE_HYPERCALL_MESSAGE: StepId = step<VirtualProcessor>("hypervisor.write-hypercall-message", (vp) => {
-  vp.noteExit("hypercall");
   writeHypercallMessage(vp);
   return WRITE_ENTRY_REASON;
 });
@@ -99,6 +98,7 @@ export const WRITE_DELIVERABLE_MESSAGE: StepId = step<VirtualProcessor>(
 export const WRITE_APIC_EOI_MESSAGE: StepId = step<VirtualProcessor>("hypervisor.write-apic-eoi-message", (vp) => {
   vp.noteExit("apic-eoi");
   writeApicEoiMessage(vp, vp.getState(HypervisorVpState.at.eoi_vector));
+  vp.setState(HypervisorVpState.at.eoi_vector, 0);
   return WRITE_ENTRY_REASON;
 });
 

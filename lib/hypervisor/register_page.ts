@@ -66,11 +66,7 @@ export function applyRegisterPage(vp: VirtualProcessor, at: number): void {
   const dirty = i32[(at + page.dirty) >>> 2];
   if (dirty !== 0) {
     const base = vp.cpuState;
-    if (dirty & dirtyMask.instruction_pointer) {
-      u64[(base + cpu.rip) >>> 3] = u64[(at + page.rip) >>> 3];
-      // VTL2 has completed the instruction, and with it ends the interrupt shadow in which it stood.
-      i32[(base + cpu.interrupt_shadow) >>> 2] = 0;
-    }
+    if (dirty & dirtyMask.instruction_pointer) u64[(base + cpu.rip) >>> 3] = u64[(at + page.rip) >>> 3];
     if (dirty & dirtyMask.general_purpose) {
       u64[((base + cpu.gpr) >>> 3) + RSP] = u64[((at + page.gp_registers) >>> 3) + RSP];
     }

@@ -15,6 +15,7 @@ import type { LocalApic } from "./apic/local_apic.ts";
 import { CPU_SIGNATURE } from "./cpuid.ts";
 import type { Facilities } from "./facilities.ts";
 import type { GuestBus } from "./guest_bus.ts";
+import type { HypercallContext } from "./hypercalls/context.ts";
 import { ATTENTION } from "./attention.ts";
 import type { Partition } from "./partition.ts";
 import type { Synic } from "./synic.ts";
@@ -55,6 +56,7 @@ export interface ProcessorParts {
   readonly cpu: Cpu;
   readonly bus: GuestBus;
   readonly steps: ExitSteps;
+  readonly hypercalls: HypercallContext;
   /** Vector of the interrupt controllers, when their output is up and this processor takes it; acknowledges it. -1 for none. */
   readonly acknowledgePic: () => number;
 }
@@ -71,6 +73,8 @@ export class VirtualProcessor extends Agent {
   /** VTL0's SynIC. */
   readonly synic: Synic;
   readonly steps: ExitSteps;
+  /** VTL0 of this processor as a caller of hypercalls. */
+  readonly hypercalls: HypercallContext;
   /** Byte offset of its {@linkcode HypervisorVpState}. */
   readonly state: number;
   /** Byte offset of its `CpuState`. */
@@ -94,6 +98,7 @@ export class VirtualProcessor extends Agent {
     this.apic = facilities.apic(index);
     this.synic = facilities.synic(index, 0);
     this.steps = parts.steps;
+    this.hypercalls = parts.hypercalls;
     this.state = this.partition.vpState(index);
     this.cpuState = this.partition.cpuState(index);
     this.#i32 = this.memory.i32;
@@ -220,6 +225,12 @@ export class VirtualProcessor extends Agent {
   get interruptionDeliverable(): boolean {
     const wanted = this.#i32[(this.state + at.deliverability) >>> 2];
     return (wanted & notify.interrupt_notification) !== 0 && this.interruptible;
+  }
+
+  /** Whether VTL2 asked to be told when something can be delivered. */
+  get deliverabilityWanted(): boolean {
+    const word = (this.state + at.deliverability) >>> 2;
+    return (this.#i32[word] | this.#i32[word + 1]) !== 0;
   }
 
   /** Whether anything whose deliverability VTL2 asked for can be delivered now. */

@@ -74,6 +74,11 @@ export const HypervisorVpState = structure("HypervisorVpState", 1280, [
   ["vtl2_fx", 544, array(u64, 64), "x87/SSE state that VTL2 had at its VTL return"],
   ["sint_pending", 1056, u32, "SINTs whose deliverability VTL2 asked for and that may now be delivered"],
   ["extint_vector", 1060, u32, "Vector of a pending ExtInt event plus one; 0 for none"],
-  ["wakeups", 1064, u32, "How often the VP's worker was woken from a parked wait"],
+  [
+    "message_span",
+    1064,
+    u32,
+    "Bytes that writing the last intercept message touched: its own and a longer earlier one's",
+  ],
   reserved(1068, 212),
 ], "Per-VP state of the modelled hypervisor; not a structure of the modelled machine");

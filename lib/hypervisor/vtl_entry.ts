@@ -12,7 +12,6 @@ import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvVtlEntryReason } from "../layout/hyperv/constants/messages.ts";
 import { policy } from "../memory/policy.ts";
 import { step, type StepId } from "../memory/steps.ts";
-import { ATTENTION } from "./attention.ts";
 import { fillRegisterPage, fillRegisterPageXmm } from "./register_page.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
 import { HypervisorVpState } from "./vp_state.ts";
@@ -60,6 +59,13 @@ export const ENTER_VTL2_INTERRUPT: StepId = step<VirtualProcessor>("hypervisor.e
   return enterVtl2(vp);
 });
 
+/** Enters VTL2 because VTL0 made a VTL call. */
+export const ENTER_VTL2_CALL: StepId = step<VirtualProcessor>("hypervisor.enter-vtl2-call", (vp) => {
+  vp.noteExit("vtl-call");
+  writeEntryReason(vp, HvVtlEntryReason.values.VTL_CALL);
+  return enterVtl2(vp);
+});
+
 /** Writes the reason into the assist page, only when VTL2 was not runnable before. */
 function writeEntryReason(vp: VirtualProcessor, reason: number): void {
   vp.setState(at.entry_reason, reason);
@@ -82,14 +88,6 @@ function enterVtl2(vp: VirtualProcessor): StepId {
 /** Whether an interrupt is requested for VTL2. Its task priority is 0 and IF does not matter (openhcl.md a). */
 export function vtl2InterruptPending(vp: VirtualProcessor): boolean {
   return vp.port.load32(vp.state + at.vtl2_irr_summary) !== 0;
-}
-
-/** Requests interrupt `vector` of VTL2 on processor `target`: sets its IRR bit and makes the processor look. */
-export function requestVtl2Interrupt(vp: VirtualProcessor, target: number, vector: number): void {
-  const state = vp.partition.vpState(target);
-  vp.port.or32(state + at.vtl2_irr + (vector >>> 5) * 4, 1 << (vector & 31));
-  vp.port.or32(state + at.vtl2_irr_summary, 1);
-  vp.partition.signal(vp.port, target, ATTENTION.VTL2_INTERRUPT);
 }
 
 /** Policy `vtl2-restored`: remembers what VTL2 has in the shared registers as it executes its VTL return. */

@@ -9,6 +9,7 @@
 import { ACTIVITY_RUNNING, CpuState } from "../cpu/state.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { step, type StepId } from "../memory/steps.ts";
+import { ATTENTION } from "./attention.ts";
 import { GUEST_RUN, PARKED } from "./guest.ts";
 import { deliverPendingEvents } from "./pending_events.ts";
 import { applyRegisterPage } from "./register_page.ts";
@@ -46,5 +47,9 @@ export const ENTER_VTL0: StepId = step<VirtualProcessor>("hypervisor.enter-vtl0"
   vp.memory.u8[vp.state + at.active_vtl] = 0;
   deliverPendingEvents(vp);
   vp.observer?.entry(vp);
+  if (vp.deliverabilityWanted) {
+    if (vp.deliverable) return vp.steps.deliverable;
+    vp.port.or32(vp.cpuState + CpuState.at.attention, ATTENTION.VTL0_INTERRUPT);
+  }
   return vp.activity === ACTIVITY_RUNNING ? GUEST_RUN : PARKED;
 });

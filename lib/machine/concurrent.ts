@@ -56,7 +56,9 @@ export class ConcurrentRuntime {
       }
     }
     machine.requestShutdown();
-    for (let worker = 0; worker < machine.workers; worker++) new Doorbell(machine.memory, machine.doorbell(worker)).ring();
+    for (let worker = 0; worker < machine.workers; worker++) {
+      new Doorbell(machine.memory, machine.doorbell(worker)).ring();
+    }
     for (let waited = 0; this.#left < machine.workers && waited < LEAVE_MS; waited += POLL_MS) {
       await delay(POLL_MS);
       onPoll?.();

@@ -35,7 +35,7 @@ export interface MachineConfig {
   /** Devices behind ports and device memory. */
   readonly devices: DeviceModel;
   /** CPUID leaves that replace the machine's own: leaf, EAX, EBX, ECX, EDX; other leaves are then 0. */
-  readonly cpuid?: readonly (readonly number[])[];
+  readonly cpuid?: readonly (readonly [leaf: number, eax: number, ebx: number, ecx: number, edx: number])[];
   /** Port whose OUT ends a machine with recorded devices. */
   readonly endPort?: number;
   /** Whether exits are recorded into the exit rings. */

@@ -68,10 +68,11 @@ export const MachineHeader = structure("MachineHeader", 4096, [
   ["crash_step", 80, u32, "Step in which it failed"],
   ["crash_text_length", 84, u32, "Bytes of crash_text that are used"],
   ["crash_text", 88, bytes(CRASH_TEXT_MAX), "UTF-8 text of the assertion"],
-  reserved(344, 40),
+  ["split_lock", 344, u32, "Serialises misaligned locked accesses of all processors"],
+  reserved(348, 36),
   ["policies", 384, bytes(POLICIES_MAX), "Chosen value of each policy, by its index"],
-  ["scratch", 512, array(u64, 64), "Counters of recorded devices and other machine-wide words"],
-  reserved(1024, 3072),
+  ["host_msrs", 512, array(u64, 8), "Crash parameters that the host's VMM holds (bare)"],
+  reserved(576, 3520),
 ], "Not a structure of the modelled machine");
 
 /** "EXBX", the first word of a machine's header. */

@@ -22,7 +22,13 @@ export interface WorkerTask {
 /** What a worker answers, once. */
 export type WorkerReport =
   | { readonly worker: number; readonly kind: "left" }
-  | { readonly worker: number; readonly kind: "failed"; readonly agent: string; readonly step: string; readonly message: string };
+  | {
+    readonly worker: number;
+    readonly kind: "failed";
+    readonly agent: string;
+    readonly step: string;
+    readonly message: string;
+  };
 
 /** The part of a worker's global scope that this module uses. */
 interface WorkerScope {

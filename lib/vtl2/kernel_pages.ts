@@ -1,9 +1,12 @@
 /**
- * Where OpenHCL's kernel keeps the pages of each processor in VTL2's memory.
+ * Where OpenHCL's kernel and VMM keep the pages of each processor in VTL2's memory.
  *
  * @module
  */
+import { u32 } from "../layout/field_type.ts";
+import { reserved, structure } from "../layout/structure.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
+import { VmmVpState } from "./vmm_state.ts";
 
 /** The pages of one processor, in order. */
 export const KERNEL_PAGES = {
@@ -13,14 +16,31 @@ export const KERNEL_PAGES = {
   REGISTER: 1,
   /** Run page (`hcl_run`), which the VTL device shares with the VMM. */
   RUN: 2,
-  /** SynIC message page of VTL2. */
-  MESSAGES: 3,
-  /** What the VMM keeps for the VP ({@linkcode VmmVpState}). */
+  /** {@linkcode VmmRunState}, then the instruction emulator's processor state. */
+  RUN_STATE: 3,
+  /** What the VMM keeps for the VP (`VmmVpState`), as many pages as that takes. */
   VMM: 4,
 } as const;
 
 /** Pages of VTL2's memory that each processor takes. */
-export const KERNEL_PAGES_PER_VP = 5;
+export const KERNEL_PAGES_PER_VP: number = KERNEL_PAGES.VMM + Math.ceil(VmmVpState.size / PAGE_SIZE);
+/** Offset of the instruction emulator's processor state in the page {@linkcode KERNEL_PAGES}.RUN_STATE. */
+export const EMULATOR_STATE_OFFSET = 0x100;
+
+/** Reasons for which the VMM looks after a VP before it runs it. */
+export const WAKE = {
+  /** The interrupt controllers' output came up: an external interrupt waits for the VP. */
+  EXTINT: 1 << 0,
+  /** A message waits for one of the VP's SINTs. */
+  MESSAGE_QUEUES: 1 << 1,
+} as const;
+
+/** How others reach a VP's run loop. */
+export const VmmRunState = structure("VmmRunState", 64, [
+  ["stop", 0, u32, "1 asks the VMM to run the VP no more (shared)"],
+  ["wake", 4, u32, "WAKE bits (shared)"],
+  reserved(8, 56),
+], "Not a structure of the modelled machine");
 
 /** Bytes of VTL2's memory that `vps` processors take. */
 export function kernelPagesBytes(vps: number): number {

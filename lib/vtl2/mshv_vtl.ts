@@ -14,8 +14,7 @@ import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvVtlEntryReason } from "../layout/hyperv/constants/messages.ts";
 import { hcl_run } from "../layout/hyperv/hcl_run.ts";
-import { HvMessage } from "../layout/hyperv/messages.ts";
-import { step, type StepId } from "../memory/steps.ts";
+import { HALTED, step, type StepId } from "../memory/steps.ts";
 import type { KernelVp } from "./kernel_vp.ts";
 
 const cpu = CpuState.at;
@@ -31,12 +30,18 @@ const FX_WORDS = 64;
 /** What the hypercall page's VTL-return code leaves in RAX and RCX: a control input of 0, and the call code. */
 const STUB_RAX = 0n;
 const STUB_RCX = 0x12n;
+/** Index among the agent's 32-bit locals of the result of the VMM's last request to run the lower VTL. */
+export const REQUEST_RESULT = 0;
+/** The request was cancelled: no exit has happened (Linux errno 4). */
+export const EINTR = 4;
 /** IRR words of VTL2's local APIC. */
 const IRR_WORDS = 8;
 
 /** The VMM asks for the lower VTL to run: the request is refused at once when somebody has cancelled it. */
 export const MSHV_RETURN_TO_LOWER_VTL: StepId = step<KernelVp>("mshv.check-cancel", (vp) => {
-  return vp.port.load32(vp.runPage + run.cancel) !== 0 ? vp.return() : MSHV_LOAD_REGISTERS;
+  if (vp.port.load32(vp.runPage + run.cancel) === 0) return MSHV_LOAD_REGISTERS;
+  vp.locals32[REQUEST_RESULT] = EINTR;
+  return vp.return();
 });
 
 /** Puts the lower VTL's registers into the processor. */
@@ -89,9 +94,10 @@ export function saveFxState(vp: KernelVp): void {
 const MSHV_COPY_MESSAGE: StepId = step<KernelVp>("mshv.copy-message", (vp) => {
   const { u64 } = vp.memory;
   const to = (vp.runPage + run.exit_message) >>> 3, from = vp.message >>> 3;
-  const words = vp.messageWords();
+  const words = vp.messageWords;
   for (let k = 0; k < words; k++) u64[to + k] = u64[from + k];
-  return vp.onIntercept;
+  vp.locals32[REQUEST_RESULT] = 0;
+  return vp.return();
 });
 
 /** Entered by an interrupt: the request is taken note of before the vectors are, so that a later one is seen again. */
@@ -111,8 +117,6 @@ const MSHV_TAKE_VECTORS: StepId = step<KernelVp>("mshv.take-vectors", (vp) => {
 /** The driver knows two entry reasons; any other stops VTL2. */
 const MSHV_UNKNOWN_ENTRY: StepId = step<KernelVp>("mshv.unknown-entry-reason", (vp) => {
   const reason = vp.memory.i32[(vp.assistPage + assistAt["vtl_control.entry_reason"]) >>> 2];
-  return vp.crash("unknown entry reason", BigInt(reason), BigInt(HvVtlEntryReason.values.INTERCEPT));
+  vp.vmm.crash({ assertion: "unknown entry reason", left: BigInt(reason) });
+  return HALTED;
 });
-
-/** Words of a whole message. */
-export const MESSAGE_WORDS: number = HvMessage.size / 8;

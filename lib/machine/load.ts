@@ -1,0 +1,57 @@
+/**
+ * Loads a guest into a machine and gives VP 0 the registers with which it starts.
+ *
+ * @module
+ */
+import { CpuState } from "../cpu/state.ts";
+import {
+  type GuestImage,
+  type InitialState,
+  loadImage,
+  type MultibootModule,
+  type SegmentState,
+} from "../guest/image.ts";
+import { KernelVp } from "../vtl2/kernel_vp.ts";
+import { loadContext } from "../vtl2/kernel_start.ts";
+import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
+import type { Machine } from "./machine.ts";
+
+const at = CpuState.at;
+
+/** Segment names in the order of the processor's segment numbers. */
+const SEGMENT_NAMES = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"] as const;
+
+/** Loads `image` into the machine's RAM and starts VP 0 at it. Throws `BadInput` when it does not fit. */
+export function loadGuest(machine: Machine, image: GuestImage, modules: readonly MultibootModule[] = []): void {
+  const { memory, config } = machine;
+  const ram = memory.u8.subarray(0, config.ramBytes);
+  setInitialState(machine.processor(0), loadImage(ram, image, { modules }));
+}
+
+/** Gives a processor the registers of an initial state. */
+export function setInitialState(vp: VirtualProcessor, state: InitialState): void {
+  const { s64, s32, s16 } = vp.cpu;
+  state.gpr.forEach((value, index) => s64[at.gpr / 8 + index] = value);
+  s64[at.rip / 8] = state.rip;
+  s64[at.rflags / 8] = state.rflags;
+  SEGMENT_NAMES.forEach((name, segment) => setSegment(vp, segment, state.seg[name]));
+  for (const name of ["cr0", "cr2", "cr3", "cr4", "cr8", "efer", "dr6", "dr7"] as const) {
+    s64[at[name] / 8] = state[name];
+  }
+  for (const name of ["gdtr", "idtr"] as const) {
+    s64[at[name] / 8 + 1] = state[name].base;
+    s16[at[name] / 2 + 3] = state[name].limit;
+  }
+  s16[at.fx / 2] = state.fcw;
+  s32[at.fx / 4 + 6] = state.mxcsr;
+  vp.cpu.flushCaches();
+  if (vp instanceof KernelVp) loadContext(vp);
+}
+
+/** Sets a segment register from the form that VMCBs and recordings use. */
+function setSegment(vp: VirtualProcessor, segment: number, state: SegmentState): void {
+  const attributes = (state.attributes & 0xff) | (state.attributes & 0xf00) << 4;
+  const base = Number(BigInt.asIntN(32, state.base));
+  const baseHigh = Number(BigInt.asIntN(32, state.base >> 32n));
+  vp.cpu.setSegment(segment, state.selector, attributes, state.limit | 0, base, baseHigh);
+}
