@@ -55,7 +55,7 @@ function jsrUrl(): URL {
 }
 
 /** The folder in which Deno keeps what it has from `url`: host and port, with the scheme in front unless it is https. */
-function vendorFolder(url: URL): URL {
+export function vendorFolder(url: URL): URL {
   const scheme = url.protocol === "https:" ? "" : `${url.protocol.slice(0, -1)}_`;
   const port = url.port === "" ? "" : `_${url.port}`;
   return new URL(`vendor/${scheme}${url.hostname}${port}/@std/`, root);
@@ -140,7 +140,7 @@ function exportName(file: string): string {
 }
 
 /** Writes one JSR package as Deno stores it: `meta.json`, `<version>_meta.json` and the files below `<version>/`. */
-async function layOut(name: string, files: Map<string, string>, folder: URL): Promise<void> {
+export async function layOut(name: string, files: Map<string, string>, folder: URL): Promise<void> {
   const version = VERSIONS[name];
   const contents = new Map<string, string>();
   const exports: Record<string, string> = {};
@@ -175,7 +175,23 @@ async function replaceFolder(from: URL, to: URL, old: URL): Promise<void> {
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
-  await Deno.rename(from, to);
+  try {
+    await Deno.rename(from, to);
+  } catch (error) {
+    // Another run of this task may have put the same folder there in the meantime.
+    if (!(await exists(to))) throw error;
+  }
+}
+
+/** Whether there is a file or folder of that name. */
+async function exists(url: URL): Promise<boolean> {
+  try {
+    await Deno.stat(url);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 /** Fills the vendor folder from the npm package. */
@@ -195,7 +211,7 @@ async function fill(vendor: URL): Promise<void> {
 }
 
 /** Throws unless deno.json asks for the versions that can be laid out, so that the two cannot drift apart. */
-async function checkVersions(): Promise<void> {
+export async function checkVersions(): Promise<void> {
   const { imports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
   for (const { package: name } of ENTRIES) {
     const expected = `jsr:@std/${name}@${VERSIONS[name]}`;

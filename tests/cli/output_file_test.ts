@@ -85,3 +85,10 @@ Deno.test("output file: what cannot be written is refused with the flag and the 
     assertThrows(() => OutputFile.open(folder, "--exits", nowhere), BadInput, "it is a folder");
   });
 });
+
+Deno.test("output file: a device is written to, not replaced", { ignore: Deno.build.os === "windows" }, () => {
+  const file = OutputFile.open("/dev/null", "--exits", nowhere);
+  file.line("one");
+  file.commit();
+  assertEquals(Deno.statSync("/dev/null").isCharDevice, true);
+});
