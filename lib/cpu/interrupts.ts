@@ -47,9 +47,12 @@ import {
   CS,
   DS,
   ES,
+  EVENT_HAS_ERROR,
   EVENT_TYPE_EXCEPTION,
   EVENT_TYPE_NMI,
+  EVENT_TYPE_SHIFT,
   EVENT_TYPE_SOFTWARE,
+  EVENT_VALID,
   FLAG_AC,
   FLAG_IF,
   FLAG_NT,
@@ -84,6 +87,9 @@ const ERROR_EXTERNAL = 1;
 const IDT_LIMIT = (CpuState.at.idtr + 6) >>> 1;
 const IDT_BASE = (CpuState.at.idtr + 8) >>> 2;
 const CR2 = CpuState.at.cr2 >>> 2;
+const EVENT = CpuState.at.event >>> 2;
+const EVENT_ERROR = CpuState.at.event_error >>> 2;
+const EVENT_CR2 = CpuState.at.event_cr2 >>> 2;
 const NMI_MASKED = CpuState.at.nmi_masked >>> 2;
 const SHADOW = CpuState.at.interrupt_shadow >>> 2;
 const RSP_LO = RSP * 2;
@@ -104,6 +110,8 @@ function isContributory(vector: number): boolean {
  * RIP and RFLAGS are what the handler is to see saved. The faults of a nested delivery show the same RIP.
  *
  * @param type EVENT_TYPE_*; decides about gate privilege and the EXT bit.
+ * An access of the delivery to a device leaves the processor with the event pending.
+ *
  * @returns false on a triple fault: the processor shuts down, and the state is that before the last delivery.
  */
 export function deliver(cpu: Cpu, vector: number, hasError: boolean, error: number, type: number): boolean {
@@ -112,6 +120,7 @@ export function deliver(cpu: Cpu, vector: number, hasError: boolean, error: numb
       enter(cpu, vector, hasError, error, type);
       return true;
     } catch (thrown) {
+      if (thrown === cpu.leaveSignal) keepPending(cpu, vector, hasError, error, type);
       if (thrown !== cpu.fault) throw thrown;
     }
     const second = cpu.fault.vector;
@@ -135,6 +144,15 @@ export function deliver(cpu: Cpu, vector: number, hasError: boolean, error: numb
       cpu.s32[CR2 + 1] = cpu.fault.cr2Hi;
     }
   }
+}
+
+/** Makes an event pending whose delivery an access to a device has interrupted. */
+function keepPending(cpu: Cpu, vector: number, hasError: boolean, error: number, type: number): void {
+  const { s32 } = cpu;
+  s32[EVENT] = EVENT_VALID | (hasError ? EVENT_HAS_ERROR : 0) | (type << EVENT_TYPE_SHIFT) | vector;
+  s32[EVENT_ERROR] = error;
+  s32[EVENT_CR2] = s32[CR2];
+  s32[EVENT_CR2 + 1] = s32[CR2 + 1];
 }
 
 /**

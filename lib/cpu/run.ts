@@ -32,7 +32,7 @@ const EVENT_ERROR = at.event_error >> 2;
 const EVENT_CR2 = at.event_cr2 >> 2;
 const NMI_PENDING = at.nmi_pending >> 2;
 const NMI_MASKED = at.nmi_masked >> 2;
-const INSTRUCTIONS = at.instructions >> 3;
+const INSTRUCTIONS = at.instructions >> 2;
 const EXIT_REASON = at.exit_reason >> 2;
 const EXIT_LENGTH = at.exit_length >> 2;
 const FLAG_ZF = state.FLAG_ZF;
@@ -139,34 +139,37 @@ export function run(cpu: Cpu, instructions: number): number {
             }
             case 5: { // mov32rm
               const d = i.dst << 1;
-              g32[d] = cpu.load32(i);
+              const a = cpu.moveLoad32(i);
+              if (cpu.stop !== 0) break body;
+              g32[d] = a;
               g32[d + 1] = 0;
               break;
             }
             case 6: { // mov64rm
-              cpu.load64(i);
+              cpu.moveLoad64(i);
+              if (cpu.stop !== 0) break body;
               g64[i.dst] = v64[0];
               break;
             }
             case 7: { // mov32mr
-              cpu.store32(i, g32[i.src << 1]);
+              cpu.moveStore32(i, g32[i.src << 1]);
               if (cpu.stop !== 0) break body;
               break;
             }
             case 8: { // mov64mr
               v64[0] = g64[i.src];
-              cpu.store64(i);
+              cpu.moveStore64(i);
               if (cpu.stop !== 0) break body;
               break;
             }
             case 9: { // mov32mi
-              cpu.store32(i, i.immLo);
+              cpu.moveStore32(i, i.immLo);
               if (cpu.stop !== 0) break body;
               break;
             }
             case 10: { // mov64mi
               v64[0] = i.imm64;
-              cpu.store64(i);
+              cpu.moveStore64(i);
               if (cpu.stop !== 0) break body;
               break;
             }
@@ -752,7 +755,9 @@ export function run(cpu: Cpu, instructions: number): number {
               break;
             }
             case 64: { // movzx8rm to 32 or 64 bits
-              g64[i.dst] = BYTES[cpu.load8(i)];
+              const a = cpu.moveLoad8(i);
+              if (cpu.stop !== 0) break body;
+              g64[i.dst] = BYTES[a];
               break;
             }
             case 65: { // movsxdrr to 64 bits
@@ -853,6 +858,7 @@ export function run(cpu: Cpu, instructions: number): number {
       const completed = k > 0 ? k - 1 : 0;
       left -= completed;
       cpu.abandonRmw();
+      cpu.softLeave = false;
       cpu.stop = 0;
       if (thrown === cpu.leaveSignal) {
         goBack(cpu, i);
@@ -880,8 +886,12 @@ function goBack(cpu: Cpu, i: Insn): void {
 /** Completes the state in the memory. */
 function finish(cpu: Cpu, executed: number, reason: number): number {
   cpu.flags();
-  cpu.s64[INSTRUCTIONS] += BigInt(executed);
-  cpu.s32[EXIT_REASON] = reason;
+  const s32 = cpu.s32;
+  const before = s32[INSTRUCTIONS];
+  const after = (before + executed) | 0;
+  s32[INSTRUCTIONS] = after;
+  if ((after >>> 0) < (before >>> 0)) s32[INSTRUCTIONS + 1]++;
+  s32[EXIT_REASON] = reason;
   return reason;
 }
 
@@ -907,7 +917,16 @@ function except(cpu: Cpu, i: Insn): number {
 
 /** Delivers an event between instructions; GO_ON or an exit reason. */
 function inject(cpu: Cpu, vector: number, hasError: boolean, error: number, type: number): number {
-  const delivered = deliver(cpu, vector, hasError, error, type);
+  let delivered = true;
+  try {
+    delivered = deliver(cpu, vector, hasError, error, type);
+  } catch (thrown) {
+    if (thrown !== cpu.leaveSignal) throw thrown;
+    // The frame or a table lies where the bus has no memory; the event is pending again.
+    cpu.updateSlow();
+    cpu.s32[EXIT_LENGTH] = 0;
+    return cpu.leaveSignal.reason;
+  }
   cpu.updateSlow();
   if (!delivered) {
     cpu.s32[ACTIVITY] = state.ACTIVITY_SHUTDOWN;
