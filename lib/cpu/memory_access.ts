@@ -18,9 +18,21 @@ import type { Insn } from "./insn.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
 import { translation, walk } from "./paging.ts";
 import { TLB_ENTRIES, TLB_FETCH, TLB_READ, TLB_USER, TLB_WRITE } from "./registers.ts";
-import { CpuState, RSP, SEG_BIG, SEG_CODE, SEG_EXPAND_DOWN, SEG_PRESENT, SEG_WRITABLE, SS, STOP_SMC } from "./state.ts";
+import {
+  CpuState,
+  RSP,
+  SEG_BIG,
+  SEG_CODE,
+  SEG_EXPAND_DOWN,
+  SEG_PRESENT,
+  SEG_WRITABLE,
+  SS,
+  STOP_EXIT,
+  STOP_SMC,
+} from "./state.ts";
 
 const SEGMENTS = CpuState.at.es >> 2;
+const EXIT_REASON = CpuState.at.exit_reason >> 2;
 /** Mask of a TLB index. */
 const INDEX_MASK = TLB_ENTRIES - 1;
 /** A linear address without its offset in the page. */
@@ -61,6 +73,8 @@ export class CpuMemory extends CpuFlags {
   /** Its linear address. */
   #rmwLo = 0;
   #rmwHi = 0;
+  /** Whether `leave` may return; a throw costs a microsecond. */
+  softLeave = false;
   /** Whether it holds the lock word. */
   #rmwSplit = false;
 
@@ -105,8 +119,16 @@ export class CpuMemory extends CpuFlags {
     throw fault;
   }
 
-  /** Leaves the instruction from within a memory access: nothing of it happens, `run` returns `reason`. */
-  leave(reason: number): never {
+  /**
+   * Leaves the instruction from within a memory access: nothing of it happens, `run` returns `reason`. Throws, or returns
+   * when the access is the only thing that the instruction does (`softLeave`); the caller must then return at once.
+   */
+  leave(reason: number): void {
+    if (this.softLeave) {
+      this.s32[EXIT_REASON] = reason;
+      this.stop |= STOP_EXIT;
+      return;
+    }
     this.leaveSignal.reason = reason;
     throw this.leaveSignal;
   }
@@ -332,6 +354,7 @@ export class CpuMemory extends CpuFlags {
       }
       return;
     }
+    this.softLeave = false;
     const a = this.#lookup(lo, hi, ACCESS_READ, user);
     const aLo = this.gpa32[0];
     const aHi = this.gpa32[1];
@@ -369,6 +392,7 @@ export class CpuMemory extends CpuFlags {
       else this.bus.mmioWrite(this as unknown as Cpu, this.gpa32[0], this.gpa32[1], size);
       return;
     }
+    this.softLeave = false;
     const v8 = this.v8;
     for (let k = 0; k < size; k++) v8[CROSSING + k] = v8[k];
     const a = this.#lookup(lo, hi, ACCESS_WRITE, user);
@@ -764,6 +788,77 @@ export class CpuMemory extends CpuFlags {
   store128(i: Insn, aligned: boolean): void {
     this.ea(i);
     this.write128(i.segment, this.ea32[0], this.ea32[1], aligned);
+  }
+
+  // ---- the memory operand of a plain move ----
+  // The move does nothing else, so a device access may leave by `stop` instead of a throw: the caller checks
+  // `stop & STOP_EXIT` before it writes a register.
+
+  /** Reads the memory operand of a move, zero-extended. */
+  moveLoad8(i: Insn): number {
+    this.ea(i);
+    this.softLeave = true;
+    const value = this.read8(i.segment, this.ea32[0], this.ea32[1]);
+    this.softLeave = false;
+    return value;
+  }
+
+  /** Reads the memory operand of a move, zero-extended. */
+  moveLoad16(i: Insn): number {
+    this.ea(i);
+    this.softLeave = true;
+    const value = this.read16(i.segment, this.ea32[0], this.ea32[1]);
+    this.softLeave = false;
+    return value;
+  }
+
+  /** Reads the memory operand of a move, signed. */
+  moveLoad32(i: Insn): number {
+    this.ea(i);
+    this.softLeave = true;
+    const value = this.read32(i.segment, this.ea32[0], this.ea32[1]);
+    this.softLeave = false;
+    return value;
+  }
+
+  /** Reads the memory operand of a move into `v64[0]`. */
+  moveLoad64(i: Insn): void {
+    this.ea(i);
+    this.softLeave = true;
+    this.read64(i.segment, this.ea32[0], this.ea32[1]);
+    this.softLeave = false;
+  }
+
+  /** Writes the memory operand of a move. */
+  moveStore8(i: Insn, value: number): void {
+    this.ea(i);
+    this.softLeave = true;
+    this.write8(i.segment, this.ea32[0], this.ea32[1], value);
+    this.softLeave = false;
+  }
+
+  /** Writes the memory operand of a move. */
+  moveStore16(i: Insn, value: number): void {
+    this.ea(i);
+    this.softLeave = true;
+    this.write16(i.segment, this.ea32[0], this.ea32[1], value);
+    this.softLeave = false;
+  }
+
+  /** Writes the memory operand of a move. */
+  moveStore32(i: Insn, value: number): void {
+    this.ea(i);
+    this.softLeave = true;
+    this.write32(i.segment, this.ea32[0], this.ea32[1], value);
+    this.softLeave = false;
+  }
+
+  /** Writes `v64[0]` to the memory operand of a move. */
+  moveStore64(i: Insn): void {
+    this.ea(i);
+    this.softLeave = true;
+    this.write64(i.segment, this.ea32[0], this.ea32[1]);
+    this.softLeave = false;
   }
 
   // ---- read-modify-write ----

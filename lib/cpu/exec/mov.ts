@@ -11,7 +11,7 @@ import type { Cpu } from "../cpu.ts";
 import { LZ_ADD64, LZ_SUB64 } from "../flags.ts";
 import { HOT } from "../hot_ops.ts";
 import { type Exec, type ExecBySize, type Insn, type OpcodeRow, row } from "../insn.ts";
-import { FLAG_ZF, RAX, RBX, RCX, RDX } from "../state.ts";
+import { FLAG_ZF, RAX, RBX, RCX, RDX, STOP_EXIT } from "../state.ts";
 import { reverseBytes } from "./bits.ts";
 import {
   readE16,
@@ -27,8 +27,26 @@ import {
   writeE8,
 } from "./operand.ts";
 
+const storeByte: Exec = (cpu, i) => {
+  if (i.mem) cpu.moveStore8(i, cpu.g8[i.reg8]);
+  else cpu.g8[i.rm8] = cpu.g8[i.reg8];
+};
+
+const storeByteImmediate: Exec = (cpu, i) => {
+  if (i.mem) cpu.moveStore8(i, i.immLo);
+  else cpu.g8[i.rm8] = i.immLo;
+};
+
+const loadByte: Exec = (cpu, i) => {
+  const value = i.mem ? cpu.moveLoad8(i) : cpu.g8[i.rm8];
+  if ((cpu.stop & STOP_EXIT) === 0) cpu.g8[i.reg8] = value;
+};
+
 const storeRegister: ExecBySize = {
-  16: (cpu, i) => writeE16(cpu, i, cpu.g16[i.reg << 2]),
+  16: (cpu, i) => {
+    if (i.mem) cpu.moveStore16(i, cpu.g16[i.reg << 2]);
+    else cpu.g16[i.rm << 2] = cpu.g16[i.reg << 2];
+  },
   32: (cpu, i) => writeE32(cpu, i, cpu.g32[i.reg << 1]),
   64: (cpu, i) => {
     cpu.v64[0] = cpu.g64[i.reg];
@@ -38,7 +56,8 @@ const storeRegister: ExecBySize = {
 
 const loadRegister: ExecBySize = {
   16: (cpu, i) => {
-    cpu.g16[i.reg << 2] = readE16(cpu, i);
+    const value = i.mem ? cpu.moveLoad16(i) : cpu.g16[i.rm << 2];
+    if ((cpu.stop & STOP_EXIT) === 0) cpu.g16[i.reg << 2] = value;
   },
   32: (cpu, i) => write32(cpu, i.reg, readE32(cpu, i)),
   64: (cpu, i) => {
@@ -449,11 +468,9 @@ const HOT_RI = { 32: HOT.mov32ri, 64: HOT.mov64ri };
 
 /** The opcode rows of this file. */
 export const MOV_ROWS: readonly OpcodeRow[] = [
-  row("1", 0x88, "mov", "Eb,Gb", (cpu, i) => writeE8(cpu, i, cpu.g8[i.reg8])),
+  row("1", 0x88, "mov", "Eb,Gb", storeByte),
   row("1", 0x89, "mov", "Ev,Gv", storeRegister, { op: HOT_RR, opMem: { 32: HOT.mov32mr, 64: HOT.mov64mr } }),
-  row("1", 0x8a, "mov", "Gb,Eb", (cpu, i) => {
-    cpu.g8[i.reg8] = readE8(cpu, i);
-  }),
+  row("1", 0x8a, "mov", "Gb,Eb", loadByte),
   row("1", 0x8b, "mov", "Gv,Ev", loadRegister, { op: HOT_RR, opMem: { 32: HOT.mov32rm, 64: HOT.mov64rm } }),
   row("1", 0xa0, "mov", "ALb,Ob", (cpu, i) => {
     cpu.g8[0] = cpu.load8(i);
@@ -465,7 +482,7 @@ export const MOV_ROWS: readonly OpcodeRow[] = [
     cpu.g8[i.rm8] = i.immLo;
   }, { count: 8 }),
   row("1", 0xb8, "mov", "Zv,Iv", storeImmediate, { count: 8, op: HOT_RI }),
-  row("1", 0xc6, "mov", "Eb,Ib", (cpu, i) => writeE8(cpu, i, i.immLo), { reg: 0 }),
+  row("1", 0xc6, "mov", "Eb,Ib", storeByteImmediate, { reg: 0 }),
   row("1", 0xc7, "mov", "Ev,Iz", storeImmediate, {
     reg: 0,
     op: HOT_RI,
