@@ -145,6 +145,8 @@ function renamedTarget(path: string): Target {
 function reasonOf(error: unknown): string {
   if (error instanceof Deno.errors.NotFound) return "its folder does not exist";
   if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
+  // Deno's own words advise a flag that a compiled binary does not have.
+  if (error instanceof Deno.errors.NotCapable) return "exitbox does not write there";
   return error instanceof Error ? error.message : String(error);
 }
 
