@@ -100,7 +100,7 @@ Deno.test("the device lock is taken in turn by two threads, and no increment und
     };`;
   const done: Promise<void>[] = [];
   for (let i = 0; i < 2; i++) {
-    const worker = new Worker(`data:application/typescript,${encodeURIComponent(source)}`, { type: "module" });
+    const worker = new Worker(`data:application/javascript,${encodeURIComponent(source)}`, { type: "module" });
     done.push(
       new Promise((resolve, reject) => {
         worker.onmessage = () => resolve();
@@ -189,6 +189,6 @@ Deno.test("recorded devices answer by the rule, counting port reads, memory read
   assertEquals(devices.portIn(0x60, 4) >>> 0, rule(0x60, 1));
   devices.mmioRead(0xfe000000 | 0, 1, 8);
   assertEquals([...devices.value].map((v) => v >>> 0), [rule(0xfe000001, 0), rule(0x7e000001, 0)]);
-  devices.readMsr(0x40000010);
+  devices.msrs.read(0x40000010);
   assertEquals([...devices.value].map((v) => v >>> 0), [rule(0x40000010, 0), rule(0xc0000010, 0)]);
 });

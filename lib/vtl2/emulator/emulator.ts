@@ -278,7 +278,7 @@ export class InstructionEmulator {
   /** The instruction faults: RIP stays, what earlier iterations did stays. */
   #raise(vp: VmmVp, old: number, vector: number, hasError: boolean, error: number): HandlerResult {
     const { u64, i32 } = this.#memory;
-    const flags = i32[(this.#base + at.rflags) >>> 2] | old & (FLAG_TF | FLAG_RF);
+    const flags = i32[(this.#base + at.rflags) >>> 2] & ~FLAG_RF | old & (FLAG_TF | FLAG_RF);
     // The flags that a processor saves for a fault have RF set.
     const saved = vp.policy(IO_SINGLE_STEP) === IO_SINGLE_STEP.is.silicon ? flags | FLAG_RF : flags;
     this.#flush(vp, u64[(vp.message + RIP) >>> 3], saved);

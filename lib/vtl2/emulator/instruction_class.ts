@@ -9,9 +9,8 @@ import type { Insn } from "../../cpu/insn.ts";
 export const REP_ITERATIONS_MAX = 1024;
 
 const STRING = /^(ins|outs|movs|cmps|stos|lods|scas)[bwdq]?$/;
-/** Instructions that load or store descriptor tables, segment registers or whole register files. */
-const SYSTEM =
-  /^([ls][gi]dt|[ls]ldt|ltr|str|[ls]msw|ver[rw]|lar|lsl|l[defgs]s|far .*|.* far|callf|jmpf|retf|iret[dq]?|bound|invlpg|f[nx].*|xsave.*|xrstor.*|ldmxcsr|stmxcsr)$/;
+/** Instructions that use descriptor tables or load segment registers. */
+const SYSTEM = /^([ls][gi]dt|[ls]ldt|ltr|str|[ls]msw|ver[rw]|lar|lsl|l[defgs]s|callf|jmpf|retf|iret)$/;
 
 /** Opcodes of the string instructions in the one-byte map. */
 function hasStringOpcode(opcode: number): boolean {
@@ -29,8 +28,8 @@ export function hasMemoryOperand(insn: Insn): boolean {
 }
 
 /**
- * Whether it needs or changes processor state that the emulator has not been given: descriptor tables, segment registers,
- * x87. Such instructions are not emulated.
+ * Whether it needs processor state that the emulator has not been given (descriptor tables) or changes what it does not give
+ * back (segment registers). Such instructions are not emulated.
  */
 export function usesSystemState(insn: Insn): boolean {
   if (insn.mnemonic === "mov" && (insn.opcode === 0x8c || insn.opcode === 0x8e)) return true;
