@@ -552,6 +552,12 @@ export const rows: readonly OpcodeRow[] = [
   stack(0xdd, 2, "fst", storeStack(false)),
   stack(0xdd, 3, "fstp", storeStack(true)),
   stack(0xd9, 1, "fxch", fxch),
+  // Encodings that the manuals do not list and every processor has.
+  stack(0xdd, 1, "fxch", fxch),
+  stack(0xdf, 1, "fxch", fxch),
+  stack(0xd9, 3, "fstp", storeStack(true)),
+  stack(0xdf, 2, "fstp", storeStack(true)),
+  stack(0xdf, 3, "fstp", storeStack(true)),
   stack(0xda, 0, "fcmovb", fcmov(FLAG_CF, false)),
   stack(0xda, 1, "fcmove", fcmov(FLAG_ZF, false)),
   stack(0xda, 2, "fcmovbe", fcmov(FLAG_CF | FLAG_ZF, false)),

@@ -22,6 +22,7 @@ import {
   FSW_TOP_SHIFT,
   FTW,
   loadRegister,
+  pop,
   requireX87,
   setEmpty,
   ST,
@@ -100,6 +101,18 @@ function fwait(cpu: Cpu): void {
 function ffree(cpu: Cpu, i: Insn): void {
   checkX87(cpu);
   setEmpty(cpu, i.rm & 7);
+}
+
+/** FFREEP: FFREE and a pop. */
+function ffreep(cpu: Cpu, i: Insn): void {
+  checkX87(cpu);
+  setEmpty(cpu, i.rm & 7);
+  pop(cpu);
+}
+
+/** FNENI, FNDISI, FNSETPM: instructions of the 8087 and the 80287 that do nothing since. */
+function obsolete(cpu: Cpu): void {
+  requireX87(cpu);
 }
 
 const operand = new Operand();
@@ -249,6 +262,10 @@ export const rows: readonly OpcodeRow[] = [
   row("1", 0xdd, "fnsave", "M", fnsave, { reg: 6, mod: "mem" }),
   row("1", 0xdd, "fnstsw", "M", fnstsw, { reg: 7, mod: "mem" }),
   row("1", 0xdd, "ffree", "ST", ffree, { reg: 0, mod: "reg" }),
+  row("1", 0xdf, "ffreep", "ST", ffreep, { reg: 0, mod: "reg" }),
+  row("1", 0xdb, "fneni", "", obsolete, { reg: 4, rm: 0, mod: "reg" }),
+  row("1", 0xdb, "fndisi", "", obsolete, { reg: 4, rm: 1, mod: "reg" }),
+  row("1", 0xdb, "fnsetpm", "", obsolete, { reg: 4, rm: 4, mod: "reg" }),
   row("1", 0xdb, "fnclex", "", fnclex, { reg: 4, rm: 2, mod: "reg" }),
   row("1", 0xdb, "fninit", "", fninit, { reg: 4, rm: 3, mod: "reg" }),
   row("1", 0xdf, "fnstsw", "AX", fnstswAx, { reg: 4, rm: 0, mod: "reg" }),
