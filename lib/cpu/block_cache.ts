@@ -29,9 +29,9 @@ export class Block {
   place = -1;
   /** Code size in bits. */
   codeSize = 0;
-  /** Bytes in the page of the first byte. */
+  /** Bytes in the memory; 0 for a block that is used once. */
   length = 0;
-  /** All bytes, including those on a second page. */
+  /** All bytes. */
   total = 0;
   /** The instructions. */
   readonly insns: Insn[] = [];
@@ -43,14 +43,13 @@ export class Block {
   firstMask = 0;
   /** Which bits of the last word belong to it. */
   lastMask = 0;
-  /** Byte offset of the second page's part, -1 without one. */
-  tailPlace = -1;
-  /** Bytes of the second page's part. */
-  tail: Uint8Array = NO_BYTES;
+  /** The first word it was decoded from. */
+  firstValue = 0;
+  /** How many words it was decoded from; 0 for bytes that must be fetched anew each time. */
+  wordCount = 0;
 }
 
 const NO_WORDS = new Int32Array(0);
-const NO_BYTES = new Uint8Array(0);
 
 /** Notes the bytes that `block` was decoded from. */
 export function rememberBytes(block: Block, bytes: Uint8Array): void {
@@ -61,6 +60,8 @@ export function rememberBytes(block: Block, bytes: Uint8Array): void {
   new Uint8Array(words.buffer).set(bytes.subarray(0, length), place & 3);
   block.firstWord = first;
   block.words = words;
+  block.wordCount = count;
+  block.firstValue = words[0];
   const unusedLow = (place & 3) * 8;
   const unusedHigh = (3 - ((place + length - 1) & 3)) * 8;
   block.firstMask = -1 << unusedLow;
@@ -68,20 +69,19 @@ export function rememberBytes(block: Block, bytes: Uint8Array): void {
   if (count === 1) block.firstMask = block.lastMask = block.firstMask & block.lastMask;
 }
 
-/** Whether the memory still holds what `block` was decoded from. */
-export function unchanged(block: Block, m32: Int32Array, m8: Uint8Array): boolean {
+/** Whether the memory still holds the words of `block` after the first one, which the caller has compared. */
+export function restUnchanged(block: Block, m32: Int32Array): boolean {
   const words = block.words;
   const first = block.firstWord;
   const last = words.length - 1;
-  if (last < 0) return false;
-  if (((m32[first] ^ words[0]) & block.firstMask) !== 0) return false;
   for (let k = 1; k < last; k++) if (m32[first + k] !== words[k]) return false;
-  if (((m32[first + last] ^ words[last]) & block.lastMask) !== 0) return false;
-  if (block.tailPlace >= 0) {
-    const tail = block.tail;
-    for (let k = 0; k < tail.length; k++) if (m8[block.tailPlace + k] !== tail[k]) return false;
-  }
-  return true;
+  return ((m32[first + last] ^ words[last]) & block.lastMask) === 0;
+}
+
+/** Whether the memory still holds what `block` was decoded from. */
+export function unchanged(block: Block, m32: Int32Array): boolean {
+  if (block.wordCount === 0 || ((m32[block.firstWord] ^ block.firstValue) & block.firstMask) !== 0) return false;
+  return block.wordCount === 1 || restUnchanged(block, m32);
 }
 
 /** The two tables. */
@@ -91,9 +91,9 @@ export class BlockCache {
   readonly #byPlace: Block[] = new Array(BLOCKS).fill(NEVER);
 
   /** The block decoded from `place` for `codeSize`, whose bytes are still those. */
-  find(place: number, codeSize: number, m32: Int32Array, m8: Uint8Array): Block | undefined {
+  find(place: number, codeSize: number, m32: Int32Array): Block | undefined {
     const block = this.#byPlace[(place ^ (place >>> 12)) & BLOCK_MASK];
-    if (block.place !== place || block.codeSize !== codeSize || !unchanged(block, m32, m8)) return undefined;
+    if (block.place !== place || block.codeSize !== codeSize || !unchanged(block, m32)) return undefined;
     return block;
   }
 

@@ -233,7 +233,7 @@ export class Cpu extends CpuMemory {
     }
     const place = this.translateFetch(lo, hi);
     if (place < 0) return this.#decodeUncached(lo, hi, INSTRUCTION_BYTES_MAX);
-    let block = this.blocks.find(place, this.codeSize, this.m32, this.m8);
+    let block = this.blocks.find(place, this.codeSize, this.m32);
     if (block === undefined) {
       block = this.#decodeBlock(place);
       if (block === undefined) return this.#decodeUncached(lo, hi, INSTRUCTION_BYTES_MAX);

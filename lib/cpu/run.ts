@@ -9,7 +9,7 @@
  * @module
  */
 
-import { type Block, linearIndex, unchanged } from "./block_cache.ts";
+import { type Block, linearIndex, restUnchanged } from "./block_cache.ts";
 import { type Cpu, SLOW_EVENT, SLOW_TRACE } from "./cpu.ts";
 import { afterInstruction, beforeInstruction, raisePendingTrap } from "./debug.ts";
 import { raiseUndefined } from "./exec/undefined.ts";
@@ -48,7 +48,7 @@ const GO_ON = -1;
 
 /** Executes at most `instructions` instructions; see `Cpu.run`. */
 export function run(cpu: Cpu, instructions: number): number {
-  const { s32, g32, g64, g8, v32, v64, lz, lz64, m32, m8 } = cpu;
+  const { s32, g32, g64, g8, v32, v64, lz, lz64, m32 } = cpu;
   const e32 = cpu.ea32;
   const byLinear = cpu.blocks.byLinear;
   let left = instructions;
@@ -97,7 +97,8 @@ export function run(cpu: Cpu, instructions: number): number {
         let block: Block = byLinear[linearIndex(linearLo)];
         if (
           block.linearLo !== linearLo || block.linearHi !== linearHi || block.key !== cpu.blockKey ||
-          !unchanged(block, m32, m8) ||
+          ((m32[block.firstWord] ^ block.firstValue) & block.firstMask) !== 0 ||
+          (block.wordCount > 1 && !restUnchanged(block, m32)) ||
           (!cpu.long64 && (ripLo >>> 0) + block.total - 1 > (s32[CS_LIMIT] >>> 0))
         ) {
           block = cpu.findBlock(linearLo, linearHi);
