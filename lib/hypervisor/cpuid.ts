@@ -21,12 +21,8 @@ export type CpuidResult = readonly [eax: number, ebx: number, ecx: number, edx: 
 export interface CpuidAsker {
   /** APIC ID. */
   readonly apicId: number;
-  /** CR4.OSXSAVE. */
-  readonly osxsave: boolean;
   /** APIC_BASE.EN. */
   readonly apicEnabled: boolean;
-  /** XCR0, low half. */
-  readonly xcr0: number;
 }
 
 /** Answers CPUID for the processors of a machine. */
@@ -94,20 +90,32 @@ const FEATURES_ECX = {
   X2APIC: 1 << 21,
   MOVBE: 1 << 22,
   POPCNT: 1 << 23,
-  XSAVE: 1 << 26,
-  OSXSAVE: 1 << 27,
   HYPERVISOR: 1 << 31,
 };
 
 /** Leaf 7 EBX, subleaf 0. */
-const STRUCTURED_EBX = { FSGSBASE: 1 << 0, BMI1: 1 << 3, SMEP: 1 << 7, BMI2: 1 << 8, ADX: 1 << 19 };
+const STRUCTURED_EBX = {
+  FSGSBASE: 1 << 0,
+  BMI1: 1 << 3,
+  SMEP: 1 << 7,
+  BMI2: 1 << 8,
+  ADX: 1 << 19,
+  CLFLUSHOPT: 1 << 23,
+};
 /** Leaf 7 ECX, subleaf 0. */
 const STRUCTURED_ECX = { UMIP: 1 << 2 };
 
 /** Leaf 80000001 EDX, beside the bits that it shares with leaf 1. */
 const EXTENDED_EDX = { SYSCALL: 1 << 11, NX: 1 << 20, PAGE1GB: 1 << 26, RDTSCP: 1 << 27, LM: 1 << 29 };
 /** Leaf 80000001 ECX. */
-const EXTENDED_ECX = { LAHF: 1 << 0, CMP_LEGACY: 1 << 1, CR8_LEGACY: 1 << 4, ABM: 1 << 5, TOPOEXT: 1 << 22 };
+const EXTENDED_ECX = {
+  LAHF: 1 << 0,
+  CMP_LEGACY: 1 << 1,
+  CR8_LEGACY: 1 << 4,
+  ABM: 1 << 5,
+  PREFETCH: 1 << 8,
+  TOPOEXT: 1 << 22,
+};
 /** Bits of leaf 1 EDX that leaf 80000001 EDX repeats on AMD processors: all but SEP, CLFSH, SSE and SSE2. */
 const REPEATED_EDX = ~(FEATURES_EDX.SEP | FEATURES_EDX.CLFSH | FEATURES_EDX.SSE | FEATURES_EDX.SSE2);
 
@@ -117,10 +125,6 @@ const CLFLUSH_UNITS = 8;
 const INVARIANT_TSC = 1 << 8;
 /** 48 physical and 48 linear address bits. */
 const ADDRESS_SIZES = 0x3030;
-/** XCR0 bits that exist: x87 and SSE. */
-const XCR0_SUPPORTED = 3;
-/** Bytes of an XSAVE area with them: 512 of FXSAVE and the 64 of the header. */
-const XSAVE_BYTES = 576;
 /** Leaf b, ECX bits 15:8: what a level is. */
 const LEVEL = { SMT: 1, CORE: 2 };
 /** Leaf b has two levels. */
@@ -220,16 +224,13 @@ export class MachineCpuid implements CpuidTable {
       case 0x1: {
         const ebx = (asker.apicId & 0xff) << 24 | Math.min(this.#vps, 0xff) << 16 | CLFLUSH_UNITS << 8;
         const htt = this.#vps > 1 ? 1 << 28 : 0;
-        const ecx = asker.osxsave ? all(FEATURES_ECX) : all(FEATURES_ECX) & ~FEATURES_ECX.OSXSAVE;
         const edx = asker.apicEnabled ? all(FEATURES_EDX) : all(FEATURES_EDX) & ~FEATURES_EDX.APIC;
-        return [CPU_SIGNATURE, ebx, ecx, edx | htt];
+        return [CPU_SIGNATURE, ebx, all(FEATURES_ECX), edx | htt];
       }
       case 0x7:
         return subleaf === 0 ? [0, all(STRUCTURED_EBX), all(STRUCTURED_ECX), 0] : ZERO;
       case 0xb:
         return this.#topology(subleaf, asker);
-      case 0xd:
-        return subleaf === 0 ? [XCR0_SUPPORTED, XSAVE_BYTES, XSAVE_BYTES, 0] : ZERO;
       case 0x15: // the TSC runs at the crystal's frequency
         return [1, 1, TSC_FREQUENCY, 0];
       case 0x16:

@@ -70,10 +70,13 @@ const state = HypervisorVpState.at;
 
 /** The facilities of all VPs, as one processor sees them. */
 export class Facilities implements ApicHost {
+  /** Number of VPs. */
   readonly vps: number;
+  /** The partition that they belong to. */
   readonly partition: Partition;
   /** The caller's access to memory that others can see. */
   readonly port: MemoryPort;
+  /** The machine's clock. */
   readonly clock: Clock;
   readonly #base: number;
   readonly #events: FacilityEvents;
@@ -162,22 +165,27 @@ export class Facilities implements ApicHost {
 
   // --- ApicHost -----------------------------------------------------------------------------------------------------
 
+  /** Raises bits of a VP's attention word and wakes it. */
   signal(vp: number, bits: number): void {
     this.partition.signal(this.port, vp, bits);
   }
 
+  /** Remembers the vector of a startup IPI for a VP. */
   setSipiVector(vp: number, vector: number): void {
     this.port.exchange32(this.partition.vpState(vp) + state.sipi_vector, vector);
   }
 
+  /** Reports the EOI of a level-triggered interrupt. */
   levelEoi(vp: number, vector: number): void {
     this.#events.levelEoi(vp, vector);
   }
 
+  /** Keeps CR8 in step with TPR. */
   tprChanged(vp: number, cr8: number): void {
     this.partition.memory.u64[(this.partition.cpuState(vp) + CpuState.at.cr8) >>> 3] = BigInt(cr8);
   }
 
+  /** Time of the machine in nanoseconds. */
   now(): number {
     return this.clock.now();
   }

@@ -19,6 +19,8 @@ import type { Register, RegisterContext } from "./registers/register.ts";
 
 const { Success, InvalidParameter, AccessDenied } = HvStatus.values;
 const VALUE_BYTES = 16;
+/** VTLs 0 to 2. */
+const VTLS = 3;
 
 const table: ReadonlyMap<number, Register> = new Map(
   [...CPU_REGISTERS, ...EVENT_REGISTERS, ...SYNTHETIC_REGISTERS].map((register) => [
@@ -35,6 +37,7 @@ export function registerNames(): readonly string[] {
 /** The registers of every VP and VTL of a partition. */
 export class VpRegisters {
   readonly #facilities: Facilities;
+  readonly #contexts: RegisterContext[] = [];
 
   /** Registers over the state that `facilities` knows. */
   constructor(facilities: Facilities) {
@@ -83,10 +86,11 @@ export class VpRegisters {
     return this.set(vp, vtl, name, scratch, 0);
   }
 
+  /** The context of a VTL of a VP; it holds places only, so it is made once. */
   #context(vp: number, vtl: number): RegisterContext {
     const facilities = this.#facilities;
     const { partition } = facilities;
-    return {
+    return this.#contexts[vp * VTLS + vtl] ??= {
       facilities,
       memory: partition.memory,
       vp,

@@ -1,6 +1,9 @@
 /**
  * HvCallGetVpRegisters and HvCallSetVpRegisters.
  *
+ * A VP's registers are complete whenever its VTL0 does not execute. Of another VP that does, a caller sees what the last
+ * exit left, and what it sets there the guest may overwrite; VTL2 has no reason to do either.
+ *
  * @module
  */
 import { HvStatus, HypercallCode } from "../../layout/hyperv/constants/hypercalls.ts";

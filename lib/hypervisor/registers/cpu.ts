@@ -36,6 +36,8 @@ const XCR0_X87 = 1n;
 const XCR0_SUPPORTED = 3n;
 /** Memory types that a PAT entry can name: UC, WC, WT, WP, WB, UC-. */
 const PAT_TYPES = [0, 1, 4, 5, 6, 7];
+/** Memory types that an MTRR can name: all but UC-. */
+const MTRR_TYPES = [0, 1, 4, 5, 6];
 /** MTRRdefType: type, fixed enable, enable. */
 const MTRR_DEF_TYPE_BITS = 0xcffn;
 /** MTRRcap: 8 variable ranges, fixed ranges, write-combining. */
@@ -90,10 +92,27 @@ function validCr0(value: bigint): boolean {
   return (value & CR0_NW_BIT) === 0n || (value & CR0_CD_BIT) !== 0n;
 }
 
-/** Whether every byte of a PAT value is a memory type. */
-function validPat(value: bigint): boolean {
-  for (let k = 0n; k < 64n; k += 8n) if (!PAT_TYPES.includes(Number(value >> k & 0xffn))) return false;
-  return true;
+/** Whether every byte of a value is one of the memory types. */
+function memoryTypes(types: readonly number[]): (value: bigint) => boolean {
+  return (value) => {
+    for (let k = 0n; k < 64n; k += 8n) if (!types.includes(Number(value >> k & 0xffn))) return false;
+    return true;
+  };
+}
+
+/** Whether a value is a variable-range MTRR's base: type, page number. */
+function validMtrrBase(value: bigint): boolean {
+  return below(PHYSICAL_BITS)(value) && (value & 0xf00n) === 0n && MTRR_TYPES.includes(Number(value & 0xffn));
+}
+
+/** Whether a value is a variable-range MTRR's mask: valid bit, page number. */
+function validMtrrMask(value: bigint): boolean {
+  return below(PHYSICAL_BITS)(value) && (value & 0x7ffn) === 0n;
+}
+
+/** Whether a value is MTRRdefType: a type and the enables. */
+function validMtrrDefType(value: bigint): boolean {
+  return (value & ~MTRR_DEF_TYPE_BITS) === 0n && MTRR_TYPES.includes(Number(value & 0xffn));
 }
 
 const gprs = GPR_NAMES.map((name, k) => field(capital(name), name === "rsp" ? "vtl0" : "all", at.gpr + k * 8, any));
@@ -109,10 +128,10 @@ const mmx = Array.from(
   (_, k) => bytes16(`FpMmx${k}` as RegisterName, "all", (context) => context.cpu + FX_ST + k * 16),
 );
 const debug = [0, 1, 2, 3].map((k) => field(`Dr${k}` as RegisterName, "all", at.dr0 + k * 8, any));
-const fixed = FIXED_MTRRS.map((name, k) => field(name, "all", at.mtrr_fixed + k * 8, any));
+const fixed = FIXED_MTRRS.map((name, k) => field(name, "all", at.mtrr_fixed + k * 8, memoryTypes(MTRR_TYPES)));
 const variable = Array.from({ length: VARIABLE_MTRRS }, (_, k) => [
-  field(`MsrMtrrPhysBase${k}` as RegisterName, "all", at.mtrr_variable + k * 16, below(PHYSICAL_BITS)),
-  field(`MsrMtrrPhysMask${k}` as RegisterName, "all", at.mtrr_variable + k * 16 + 8, below(PHYSICAL_BITS)),
+  field(`MsrMtrrPhysBase${k}` as RegisterName, "all", at.mtrr_variable + k * 16, validMtrrBase),
+  field(`MsrMtrrPhysMask${k}` as RegisterName, "all", at.mtrr_variable + k * 16 + 8, validMtrrMask),
 ]).flat();
 
 /** The time-stamp counter. */
@@ -218,17 +237,17 @@ export const CPU_REGISTERS: readonly Register[] = [
   field("Dr7", "vtl0", at.dr7, below(32n)),
   field("Efer", "vtl0", at.efer, only(EFER_DEFINED), flush),
   field("KernelGsBase", "vtl0", at.kernel_gs_base, canonical),
-  field("Pat", "vtl0", at.pat, validPat),
-  field("SysenterCs", "vtl0", at.sysenter_cs, below(32n)),
+  field("Pat", "vtl0", at.pat, memoryTypes(PAT_TYPES)),
+  field("SysenterCs", "vtl0", at.sysenter_cs, any),
   field("SysenterEip", "vtl0", at.sysenter_eip, canonical),
   field("SysenterEsp", "vtl0", at.sysenter_esp, canonical),
   field("Star", "vtl0", at.star, any),
   field("Lstar", "vtl0", at.lstar, canonical),
   field("Cstar", "vtl0", at.cstar, canonical),
-  field("Sfmask", "vtl0", at.sfmask, below(32n)),
+  field("Sfmask", "vtl0", at.sfmask, any),
   field("TscAux", "vtl0", at.tsc_aux, below(32n)),
   field("TscVirtualOffset", "vtl0", at.tsc_offset, any),
-  field("MsrMtrrDefType", "all", at.mtrr_def_type, (value) => (value & ~MTRR_DEF_TYPE_BITS) === 0n),
+  field("MsrMtrrDefType", "all", at.mtrr_def_type, validMtrrDefType),
   computed64("MsrMtrrCap", "all", () => MTRR_CAP_VALUE),
   computed64("InitialApicId", "vtl0", (context) => BigInt(context.facilities.apic(context.vp).id)),
   apicRegister("ApicId", APIC_REGISTER.ID),
