@@ -41,6 +41,8 @@ const PAGE_MASK = ~0xfff;
 const PAGE_BYTES = 4096;
 /** Byte offset in the scratch area where an access that crosses pages is put together. */
 const CROSSING = 32 * 8;
+/** Filled TLB entries that are remembered for a flush. */
+const FILLED_MAX = 64;
 /** Longest access in bytes. */
 const ACCESS_BYTES_MAX = 16;
 
@@ -68,6 +70,10 @@ export class CpuMemory extends CpuFlags {
   readonly gpa32: Int32Array = new Int32Array(2);
   /** Bumped with every TLB flush, so that decoded blocks found by linear address are looked up again. */
   generation = 0;
+  /** TLB entries that were filled since the last flush. */
+  readonly #filled: Int32Array = new Int32Array(FILLED_MAX);
+  /** How many: above {@linkcode FILLED_MAX}, more than are remembered. */
+  #filledCount = 0;
   /** Where the read-modify-write in progress lies in the memory, -1 when it crosses a page or is a device. */
   #rmwOffset = 0;
   /** Its linear address. */
@@ -248,9 +254,13 @@ export class CpuMemory extends CpuFlags {
 
   // ---- translation ----
 
-  /** Drops every translation. */
+  /** Drops every translation: entry by entry when there are few, as after a single emulated instruction. */
   flushTlb(): void {
-    this.tlb.fill(1);
+    const { tlb } = this;
+    const count = this.#filledCount;
+    if (count > FILLED_MAX) tlb.fill(1);
+    else for (let k = 0; k < count; k++) tlb[this.#filled[k]] = 1;
+    this.#filledCount = 0;
     this.generation = (this.generation + 1) & 0xffffff;
   }
 
@@ -275,6 +285,8 @@ export class CpuMemory extends CpuFlags {
     tlb[t] = lo & PAGE_MASK;
     tlb[t + 1] = hi;
     tlb[t + 2] = page - (lo & PAGE_MASK);
+    if (this.#filledCount < FILLED_MAX) this.#filled[this.#filledCount] = t;
+    if (this.#filledCount <= FILLED_MAX) this.#filledCount++;
     return page + offset;
   }
 
