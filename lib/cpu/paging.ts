@@ -102,6 +102,7 @@ function addressHi(gpn: number): number {
 /** Reads an entry from a table that the bus does not map, without disturbing the value on its way to memory. */
 function readDevice(cpu: Cpu, gpn: number, offset: number, size: number): void {
   const value = cpu.v64[0];
+  cpu.softLeave = false; // leaving must end the walk
   cpu.bus.mmioRead(cpu, addressLo(gpn, offset), addressHi(gpn), size);
   entryLo = cpu.v32[0];
   entryHi = cpu.v32[1];
@@ -155,6 +156,7 @@ function markUsed(cpu: Cpu, write: boolean): boolean {
       if (Atomics.compareExchange(cpu.m32, (at + usedOffset[i]) >>> 2, old, marked) !== old) return false;
     } else {
       const value = cpu.v64[0];
+      cpu.softLeave = false;
       cpu.v64[0] = BigInt(marked >>> 0);
       cpu.bus.mmioWrite(cpu, addressLo(gpn, usedOffset[i]), addressHi(gpn), 4);
       cpu.v64[0] = value;

@@ -176,26 +176,26 @@ export class ExitMachine implements CpuBus {
   // ---- device memory: the instruction is left, the access made, and the instruction executed again ----
 
   mmioRead(cpu: Cpu, gpaLo: number, gpaHi: number, size: number): void {
-    this.#access("mmio-read", gpaLo, gpaHi, size);
+    if (!this.#repeats("mmio-read", gpaLo, gpaHi, size)) return;
     const answered = this.#answered[this.#repeated++];
     cpu.v32[0] = answered.lo;
     cpu.v32[1] = answered.hi;
   }
 
   mmioWrite(_cpu: Cpu, gpaLo: number, gpaHi: number, size: number): void {
-    this.#access("mmio-write", gpaLo, gpaHi, size);
-    this.#repeated++;
+    if (this.#repeats("mmio-write", gpaLo, gpaHi, size)) this.#repeated++;
   }
 
-  /** Returns when the running instruction has made this access before; leaves it otherwise. */
-  #access(type: ExitType, gpaLo: number, gpaHi: number, size: number): void {
-    if (this.#repeated < this.#answered.length) return;
+  /** Whether the running instruction has made this access before; leaves it otherwise. */
+  #repeats(type: ExitType, gpaLo: number, gpaHi: number, size: number): boolean {
+    if (this.#repeated < this.#answered.length) return true;
     this.#type = type;
     this.#gpaLo = gpaLo;
     this.#gpaHi = gpaHi;
     this.#size = size;
-    if (type === "mmio-write") this.#written = this.cpu.v64[0];
+    this.#written = this.cpu.v64[0];
     this.cpu.leave(EXIT_MMIO);
+    return false;
   }
 
   /** Makes the access for which the instruction was left. */
@@ -290,7 +290,7 @@ export class ExitMachine implements CpuBus {
     const data = new Uint8Array(8);
     const view = new DataView(data.buffer);
     if (this.#type === "rdmsr") {
-      this.#devices.readMsr(msr);
+      this.#devices.msrs.read(msr >>> 0);
       const [lo, hi] = this.#devices.value;
       view.setInt32(0, lo, true);
       view.setInt32(4, hi, true);
