@@ -48,8 +48,8 @@ const REGISTERS_AND_TR: readonly number[] = [...REGISTERS, names.Tr];
 /** What is set after the instruction. */
 const RESULTS: readonly number[] = [names.Rip, names.Rflags, names.Rsp];
 
-/** Bytes of a register value and of a segment register. */
-const VALUE_SIZE = 16;
+/** 64-bit words of a register value and of a segment register. */
+const VALUE_WORDS = 2;
 /** State offsets of the segment registers, in the order of `get_values` 1 to 5. */
 const SEGMENT_STATES: readonly number[] = [at.es, at.ds, at.fs, at.gs, at.ss];
 /** State offsets of the control registers, in the order of `get_values` 6 to 9. */
@@ -95,6 +95,9 @@ export class InstructionEmulator {
   constructor(memory: MachineMemory, base: number, splitLock: number) {
     this.#memory = memory;
     this.#base = base;
+    memory.u8.fill(0, base, base + CpuState.size);
+    memory.u64[(base + at.dr7) >>> 3] = DR7_RESET;
+    memory.u64[(base + at.xcr0) >>> 3] = XCR0_SSE;
     this.#bus = new EmulatorBus();
     this.#cpu = new Cpu(memory, base, this.#bus, { splitLock });
     this.#gpr = new BigUint64Array(memory.buffer, base + at.gpr, GPRS);
@@ -126,35 +129,42 @@ export class InstructionEmulator {
     return result;
   }
 
-  /** Fills the processor's state. */
+  /** Fills the processor's state; what no instruction that is emulated changes is there since the beginning. */
   #load(vp: VmmVp, flags: number, withTr: boolean): void {
-    const { u64, i32, u8 } = this.#memory;
-    const base = this.#base;
-    const values = vp.state + GET_VALUES;
-    u8.fill(0, base, base + at.fx);
-    u8.fill(0, base + at.fx + FX_WORDS * 8, base + CpuState.size);
-    u64.copyWithin((base + at.gpr) >>> 3, vp.context >>> 3, (vp.context >>> 3) + GPRS);
-    this.#gpr[RSP] = u64[values >>> 3];
-    u64[(base + at.cr2) >>> 3] = u64[(vp.context + CONTEXT.CR2) >>> 3];
-    u64[(base + at.rip) >>> 3] = u64[(vp.message + RIP) >>> 3];
+    const { u64, i32 } = this.#memory;
+    const base = this.#base >>> 3;
+    const gpr = this.#gpr;
+    const context = vp.context >>> 3;
+    const values = (vp.state + GET_VALUES) >>> 3;
+    const message = vp.message >>> 3;
+    for (let i = 0; i < GPRS; i++) gpr[i] = u64[context + i];
+    gpr[RSP] = u64[values];
+    u64[base + (at.cr2 >>> 3)] = u64[context + (CONTEXT.CR2 >>> 3)];
+    u64[base + (at.rip >>> 3)] = u64[message + (RIP >>> 3)];
     // No trap and no instruction breakpoint here: what follows the instruction is decided in #complete.
-    i32[(base + at.rflags) >>> 2] = flags & ~(FLAG_TF | FLAG_RF);
-    u8.copyWithin(base + at.cs, vp.message + CS_SEGMENT, vp.message + CS_SEGMENT + VALUE_SIZE);
+    const rflags = (this.#base + at.rflags) >>> 2;
+    i32[rflags] = flags & ~(FLAG_TF | FLAG_RF);
+    i32[rflags + 1] = 0;
+    u64[base + (at.cs >>> 3)] = u64[message + (CS_SEGMENT >>> 3)];
+    u64[base + (at.cs >>> 3) + 1] = u64[message + (CS_SEGMENT >>> 3) + 1];
     for (let i = 0; i < SEGMENT_STATES.length; i++) {
-      const from = values + (1 + i) * VALUE_SIZE;
-      u8.copyWithin(base + SEGMENT_STATES[i], from, from + VALUE_SIZE);
+      const to = base + (SEGMENT_STATES[i] >>> 3);
+      const from = values + (1 + i) * VALUE_WORDS;
+      u64[to] = u64[from];
+      u64[to + 1] = u64[from + 1];
     }
     for (let i = 0; i < CONTROL_STATES.length; i++) {
-      u64[(base + CONTROL_STATES[i]) >>> 3] = u64[(values + (1 + SEGMENT_STATES.length + i) * VALUE_SIZE) >>> 3];
+      u64[base + (CONTROL_STATES[i] >>> 3)] = u64[values + (1 + SEGMENT_STATES.length + i) * VALUE_WORDS];
     }
     if (withTr) {
-      const from = values + VALUE_TR * VALUE_SIZE;
-      u8.copyWithin(base + at.tr, from, from + VALUE_SIZE);
+      u64[base + (at.tr >>> 3)] = u64[values + VALUE_TR * VALUE_WORDS];
+      u64[base + (at.tr >>> 3) + 1] = u64[values + VALUE_TR * VALUE_WORDS + 1];
     }
-    u64[(base + at.dr7) >>> 3] = DR7_RESET;
-    u64[(base + at.xcr0) >>> 3] = XCR0_SSE;
+    for (let word = (this.#base + at.interrupt_shadow) >>> 3; word < base + (at.exit_reason >>> 3); word++) {
+      u64[word] = 0n;
+    }
     const fx = (vp.context + CONTEXT.FX) >>> 3;
-    u64.copyWithin((base + at.fx) >>> 3, fx, fx + FX_WORDS);
+    u64.copyWithin(base + (at.fx >>> 3), fx, fx + FX_WORDS);
     this.#cpu.flushCaches();
   }
 
@@ -236,14 +246,12 @@ export class InstructionEmulator {
     return insn.rep === REPE ? !zero : zero;
   }
 
-  /** Copies general-purpose and XMM registers to the processor context. */
+  /** Copies general-purpose and XMM registers to the processor context, whose slot 4 stays CR2. */
   #storeRegisters(vp: VmmVp): void {
     const { u64 } = this.#memory;
     const context = vp.context >>> 3;
-    const gpr = (this.#base + at.gpr) >>> 3;
-    const cr2 = u64[context + RSP];
-    u64.copyWithin(context, gpr, gpr + GPRS);
-    u64[context + RSP] = cr2;
+    const gpr = this.#gpr;
+    for (let i = 0; i < GPRS; i++) if (i !== RSP) u64[context + i] = gpr[i];
     const fx = (this.#base + at.fx) >>> 3;
     u64.copyWithin((vp.context + CONTEXT.FX) >>> 3, fx, fx + FX_WORDS);
   }
@@ -252,10 +260,12 @@ export class InstructionEmulator {
   #flush(vp: VmmVp, rip: bigint, flags: number): void {
     const { u64 } = this.#memory;
     const to = (vp.state + SET_VALUES) >>> 3;
-    u64.fill(0n, to, to + RESULTS.length * 2);
     u64[to] = rip;
+    u64[to + 1] = 0n;
     u64[to + 2] = BigInt(flags >>> 0);
+    u64[to + 3] = 0n;
     u64[to + 4] = this.#gpr[RSP];
+    u64[to + 5] = 0n;
     vp.setRegisters(RESULTS, vp.state + SET_VALUES);
   }
 

@@ -10,7 +10,11 @@ export const REP_ITERATIONS_MAX = 1024;
 
 const STRING = /^(ins|outs|movs|cmps|stos|lods|scas)[bwdq]?$/;
 /** Instructions that use descriptor tables or load segment registers. */
-const SYSTEM = /^([ls][gi]dt|[ls]ldt|ltr|str|[ls]msw|ver[rw]|lar|lsl|l[defgs]s|callf|jmpf|retf|iret)$/;
+const SYSTEM: ReadonlySet<string> = new Set(
+  "sgdt sidt lgdt lidt sldt lldt str ltr smsw lmsw verr verw lar lsl les lds lss lfs lgs callf jmpf retf iret".split(
+    " ",
+  ),
+);
 
 /** Opcodes of the string instructions in the one-byte map. */
 function hasStringOpcode(opcode: number): boolean {
@@ -33,5 +37,5 @@ export function hasMemoryOperand(insn: Insn): boolean {
  */
 export function usesSystemState(insn: Insn): boolean {
   if (insn.mnemonic === "mov" && (insn.opcode === 0x8c || insn.opcode === 0x8e)) return true;
-  return SYSTEM.test(insn.mnemonic);
+  return SYSTEM.has(insn.mnemonic);
 }
