@@ -180,6 +180,11 @@ export class Facilities implements ApicHost {
     this.#events.levelEoi(vp, vector);
   }
 
+  /** CR8 of a VP. */
+  cr8(vp: number): number {
+    return this.partition.memory.i32[(this.partition.cpuState(vp) + CpuState.at.cr8) >>> 2];
+  }
+
   /** Keeps CR8 in step with TPR. */
   tprChanged(vp: number, cr8: number): void {
     this.partition.memory.u64[(this.partition.cpuState(vp) + CpuState.at.cr8) >>> 3] = BigInt(cr8);

@@ -58,6 +58,8 @@ export interface ApicHost {
   setSipiVector(vp: number, vector: number): void;
   /** The owner ended a level-triggered interrupt: EOI message to the I/O APICs, or an APIC EOI intercept. */
   levelEoi(vp: number, vector: number): void;
+  /** CR8 of a VP. MOV to CR8 changes it without asking the APIC. */
+  cr8(vp: number): number;
   /** The owner wrote TPR: its CR8 is now `cr8`. */
   tprChanged(vp: number, cr8: number): void;
   /** Time of the machine in nanoseconds since it started. */
@@ -74,7 +76,6 @@ const AUTO_EOI = ApicState.at.auto_eoi >>> 2;
 const BASE_LOW = ApicState.at.apic_base >>> 2;
 const BASE_HIGH = BASE_LOW + 1;
 const ID = ApicState.at.id >>> 2;
-const TPR = ApicState.at.tpr >>> 2;
 const DFR = ApicState.at.dfr >>> 2;
 const SVR = ApicState.at.svr >>> 2;
 const ESR = ApicState.at.esr >>> 2;
@@ -131,6 +132,7 @@ export class LocalApic {
     i32[word + DFR] = DFR_RESET;
     i32[word + SVR] = SVR_RESET;
     i32.fill(LVT.MASKED, word + LVT_WORDS, word + LVT_WORDS + LVT_COUNT);
+    this.#host.tprChanged(this.vp, 0);
     if (kind === "init") {
       i32[word + BASE_LOW] = low;
       i32[word + BASE_HIGH] = high;
@@ -291,7 +293,7 @@ export class LocalApic {
 
   /** Priority of the processor: the higher of TPR and the class of the interrupt in service. Any VP may read it. */
   get ppr(): number {
-    const tpr = this.#port.load32(this.#base + ApicState.at.tpr);
+    const tpr = this.#tpr;
     const serviced = this.#highest(ISR);
     if (serviced < 0 || tpr >>> CLASS_SHIFT >= serviced >>> CLASS_SHIFT) return tpr;
     return serviced & ~0xf;
@@ -301,6 +303,7 @@ export class LocalApic {
   highestPending(): number {
     const vector = this.#highest(IRR);
     if (vector < 0 || !this.enabled) return -1;
+    this.#followCr8();
     return vector >>> CLASS_SHIFT > this.ppr >>> CLASS_SHIFT ? vector : -1;
   }
 
@@ -338,18 +341,6 @@ export class LocalApic {
   setAutoEoi(vectors: readonly number[]): void {
     this.#i32.fill(0, this.#word + AUTO_EOI, this.#word + AUTO_EOI + VECTOR_WORDS);
     for (const vector of vectors) this.#i32[this.#word + AUTO_EOI + (vector >>> 5)] |= 1 << (vector & 31);
-  }
-
-  /** CR8: the class of TPR. */
-  get cr8(): number {
-    return this.#i32[this.#word + TPR] >>> CLASS_SHIFT;
-  }
-
-  /** What MOV to CR8 does to TPR. A value that TPR already has in its class changes nothing. */
-  setCr8(cr8: number): void {
-    if (cr8 === this.cr8) return;
-    this.#port.exchange32(this.#base + ApicState.at.tpr, (cr8 & 0xf) << CLASS_SHIFT);
-    this.#offer();
   }
 
   // --- Timer (the owner) --------------------------------------------------------------------------------------------
@@ -421,7 +412,8 @@ export class LocalApic {
       case APIC_REGISTER.VERSION:
         return APIC_VERSION_VALUE;
       case APIC_REGISTER.TPR:
-        return i32[word + TPR];
+        this.#followCr8();
+        return this.#tpr;
       case APIC_REGISTER.APR:
       case APIC_REGISTER.PPR:
         return this.ppr;
@@ -463,7 +455,7 @@ export class LocalApic {
     switch (register) {
       case APIC_REGISTER.TPR:
         this.#port.exchange32(this.#base + ApicState.at.tpr, value & 0xff);
-        this.#host.tprChanged(this.vp, this.cr8);
+        this.#host.tprChanged(this.vp, (value & 0xff) >>> CLASS_SHIFT);
         this.#offer();
         break;
       case APIC_REGISTER.EOI:
@@ -506,6 +498,21 @@ export class LocalApic {
   }
 
   // --- Inside -------------------------------------------------------------------------------------------------------
+
+  /** TPR: what was last written to it, unless CR8 has another class since then. */
+  get #tpr(): number {
+    const tpr = this.#port.load32(this.#base + ApicState.at.tpr);
+    const cr8 = this.#host.cr8(this.vp);
+    return tpr >>> CLASS_SHIFT === cr8 ? tpr : cr8 << CLASS_SHIFT;
+  }
+
+  /** Makes TPR what MOV to CR8 left it at. Only the owner may: another VP could see CR8 before the owner's TPR. */
+  #followCr8(): void {
+    const tpr = this.#tpr;
+    if (this.#port.load32(this.#base + ApicState.at.tpr) !== tpr) {
+      this.#port.exchange32(this.#base + ApicState.at.tpr, tpr);
+    }
+  }
 
   /** LVT entry number `entry`. */
   #lvt(entry: number): number {

@@ -141,8 +141,8 @@ const tsc = computed64("Tsc", "vtl0", ({ facilities, vp }) => readTsc(facilities
 });
 
 /** CR8, which is the APIC's TPR too. */
-const cr8 = word64("Cr8", "vtl0", (context) => context.cpu + at.cr8, below(4n), (context, value) => {
-  context.facilities.apic(context.vp).setCr8(Number(value));
+const cr8 = word64("Cr8", "vtl0", (context) => context.cpu + at.cr8, below(4n), (context) => {
+  context.facilities.signal(context.vp, ATTENTION.VTL0_INTERRUPT);
 });
 
 /** APIC_BASE, which the local APIC holds. */
