@@ -153,6 +153,10 @@ export class KernelVmmVp implements VmmVp {
     return gpa;
   }
 
+  isOverlay(gpn: number): boolean {
+    return this.#vp.partition.isOverlay(gpn);
+  }
+
   crash(report: VmmCrash): HandlerResult {
     this.#onCrash(this.#vp, report);
     return CRASHED;

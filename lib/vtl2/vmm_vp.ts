@@ -102,6 +102,8 @@ export interface VmmVp {
    * RAM. `gpa` is below 2^53.
    */
   guestOffset(gpa: number, length: number): number;
+  /** Whether the hypervisor lays a page of its own over guest page `gpn`. */
+  isOverlay(gpn: number): boolean;
   /** Records a crash of the VMM with this VP's state and returns {@linkcode CRASHED}. */
   crash(report: VmmCrash): HandlerResult;
 }

@@ -313,6 +313,16 @@ Deno.test("an instruction that cannot be fetched is a page fault with the fetch 
   assertEquals(device.asked.at(-1), ["event", 0xd0101n, 0n, 0n, 0n]);
 });
 
+Deno.test("a write to an overlay page is #GP(0)", () => {
+  const vp = new LongModeVp();
+  vp.overlay = 5;
+  vp.code(0xa4); // movsb
+  vp.setGpr(RSI, DEVICE);
+  vp.setGpr(RDI, 0x5010n);
+  assertEquals(vp.mmio(), HANDLED);
+  assertEquals(vp.asked, [...vp.results(0), ["event", 0xd0101n, 0n, 0n, 0n]]);
+});
+
 Deno.test("an undefined instruction and one that the emulator lacks are #UD", () => {
   for (const bytes of [[0x0f, 0x0b], [0x0f, 0x01, 0x11]]) { // ud2; lgdt [rcx]
     const vp = new LongModeVp();

@@ -115,6 +115,11 @@ export class FixtureVp implements VmmVp {
   guestOffset(gpa: number, length: number): number {
     return gpa + length <= RAM ? gpa : -1;
   }
+  /** A guest page that shows an overlay. */
+  overlay = -1;
+  isOverlay(gpn: number): boolean {
+    return gpn === this.overlay;
+  }
   crash(report: VmmCrash): number {
     this.crashes.push(report);
     return CRASHED;

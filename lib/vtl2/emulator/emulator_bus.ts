@@ -4,7 +4,7 @@
  * @module
  */
 import type { Cpu } from "../../cpu/cpu.ts";
-import { ACCESS_EXECUTE, type CpuBus } from "../../cpu/bus.ts";
+import { ACCESS_EXECUTE, ACCESS_WRITE, type CpuBus } from "../../cpu/bus.ts";
 import { VECTOR_GP } from "../../cpu/faults.ts";
 import type { Insn } from "../../cpu/insn.ts";
 import { CpuState, EXIT_BUS } from "../../cpu/state.ts";
@@ -18,6 +18,8 @@ export const EXIT_DEVICE_BUSY: number = EXIT_BUS;
 /** Exit: the instruction is none that an emulator is for. */
 export const EXIT_NOT_EMULATED: number = EXIT_BUS + 1;
 
+/** Weight of the high word of an address. */
+const WORD = 0x1_0000_0000;
 const RAX = CpuState.at.gpr >> 3;
 const RDX = RAX + 2;
 /** Device reads that one compare-exchange makes at most. */
@@ -47,8 +49,10 @@ export class EmulatorBus implements CpuBus {
     this.#plainWrite = vp.policy(MMIO_CMPXCHG) === MMIO_CMPXCHG.is.openhcl;
   }
 
-  page(gpn: number, _access: number): number {
-    return this.#vp!.guestOffset(gpn * PAGE_SIZE, PAGE_SIZE);
+  page(gpn: number, access: number): number {
+    const vp = this.#vp!;
+    const offset = vp.guestOffset(gpn * PAGE_SIZE, PAGE_SIZE);
+    return offset >= 0 && access === ACCESS_WRITE && vp.isOverlay(gpn) ? -1 : offset;
   }
 
   mmioRead(cpu: Cpu, gpaLo: number, gpaHi: number, size: number, access?: number): void {
@@ -63,9 +67,12 @@ export class EmulatorBus implements CpuBus {
   }
 
   mmioWrite(cpu: Cpu, gpaLo: number, gpaHi: number, size: number): void {
+    const vp = this.#vp!;
+    // Not a device, and yet not to be written: an overlay page.
+    if (vp.guestOffset((gpaHi >>> 0) * WORD + (gpaLo >>> 0), 1) >= 0) cpu.raise(VECTOR_GP, 0);
     if (this.#plainWrite && this.#differs(cpu)) return;
     this.accesses++;
-    if (this.#vp!.devices.mmioWrite(gpaLo, gpaHi, size, cpu.v32[0], cpu.v32[1]) !== DEVICE_DONE) {
+    if (vp.devices.mmioWrite(gpaLo, gpaHi, size, cpu.v32[0], cpu.v32[1]) !== DEVICE_DONE) {
       cpu.leave(EXIT_DEVICE_BUSY);
     }
   }
