@@ -9,14 +9,15 @@
  */
 import { array, u32, u64 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
+import { IOAPIC } from "../layout/x64/constants.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
 
 /** Inputs of the 82093AA. */
 export const IOAPIC_INPUTS = 24;
 /** Guest-physical address of its registers. */
-export const IOAPIC_BASE = 0xfec00000;
+export const IOAPIC_BASE: number = IOAPIC.MMIO_BASE;
 /** Bytes that it decodes from {@linkcode IOAPIC_BASE}. */
-export const IOAPIC_SIZE = 0x20;
+export const IOAPIC_SIZE: number = IOAPIC.MMIO_SIZE;
 
 /** Registers and inputs. */
 export const IoApicState = structure("IoApicState", 208, [
@@ -33,15 +34,15 @@ const LINES = IoApicState.at.lines;
 const REDIRECTION = IoApicState.at.redirection;
 
 /** Offsets in the decoded range. */
-const OFFSET_INDEX = 0x00;
-const OFFSET_WINDOW = 0x10;
+const OFFSET_INDEX = IOAPIC.REG_INDEX_OFFSET;
+const OFFSET_WINDOW = IOAPIC.REG_DATA_OFFSET;
 
-const REGISTER_ID = 0x00;
-const REGISTER_VERSION = 0x01;
-const REGISTER_ARBITRATION = 0x02;
-const REGISTER_REDIRECTION = 0x10;
-/** Version 11h, highest entry in bits 23:16. */
-const VERSION = 0x11 | (IOAPIC_INPUTS - 1) << 16;
+const REGISTER_ID = IOAPIC.INDEX_ID;
+const REGISTER_VERSION = IOAPIC.INDEX_VERSION;
+const REGISTER_ARBITRATION = IOAPIC.INDEX_ARBITRATION_ID;
+const REGISTER_REDIRECTION = IOAPIC.INDEX_REDIRECTION_START;
+/** Version, and the highest entry in bits 23:16. */
+const VERSION = IOAPIC.VERSION | (IOAPIC_INPUTS - 1) << 16;
 const ID_BITS = 0x0f000000;
 
 /** Low word of an entry. */
@@ -55,8 +56,6 @@ const ENTRY_MASK = 0x10000;
 const ENTRY_READ_ONLY = ENTRY_DELIVERY_STATUS | ENTRY_REMOTE_IRR;
 const ENTRY_LOW_BITS = 0x1ffff;
 const ENTRY_HIGH_BITS = 0xff000000;
-/** Masked; the logical destination bit comes up as well (openvmm: vm/devices/chipset/src/ioapic). */
-const ENTRY_RESET = 0x10800;
 const ENTRY_DESTINATION_SHIFT = 24;
 
 /** Message signalled interrupts (Intel SDM volume 3, 11.11): the form in which an entry leaves. */
@@ -86,7 +85,7 @@ export class IoApic {
   reset(): void {
     const word = this.#base >>> 2;
     this.#u32.fill(0, word, word + IoApicState.size / 4);
-    for (let input = 0; input < IOAPIC_INPUTS; input++) this.#u32[this.#entry(input)] = ENTRY_RESET;
+    for (let input = 0; input < IOAPIC_INPUTS; input++) this.#u32[this.#entry(input)] = IOAPIC.REDIRECTION_ENTRY_RESET;
   }
 
   /** Asserts or negates an input. */
