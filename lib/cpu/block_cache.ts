@@ -45,11 +45,16 @@ export class Block {
   lastMask = 0;
   /** The first word it was decoded from. */
   firstValue = 0;
-  /** How many words it was decoded from; 0 for bytes that must be fetched anew each time. */
+  /** How many words must be compared, one more for a tail; 0 for bytes that must be fetched anew each time. */
   wordCount = 0;
+  /** Byte offset of the part on a second page, -1 without one. */
+  tailPlace = -1;
+  /** That part's bytes. */
+  tail: Uint8Array = NO_BYTES;
 }
 
 const NO_WORDS = new Int32Array(0);
+const NO_BYTES = new Uint8Array(0);
 
 /** Notes the bytes that `block` was decoded from. */
 export function rememberBytes(block: Block, bytes: Uint8Array): void {
@@ -69,19 +74,31 @@ export function rememberBytes(block: Block, bytes: Uint8Array): void {
   if (count === 1) block.firstMask = block.lastMask = block.firstMask & block.lastMask;
 }
 
+/** Notes the bytes of a block that goes on at `place`, the start of another page. */
+export function rememberTail(block: Block, place: number, bytes: Uint8Array): void {
+  block.tailPlace = place;
+  block.tail = bytes;
+  block.wordCount++;
+}
+
 /** Whether the memory still holds the words of `block` after the first one, which the caller has compared. */
-export function restUnchanged(block: Block, m32: Int32Array): boolean {
+export function restUnchanged(block: Block, m32: Int32Array, m8: Uint8Array): boolean {
   const words = block.words;
   const first = block.firstWord;
   const last = words.length - 1;
   for (let k = 1; k < last; k++) if (m32[first + k] !== words[k]) return false;
-  return ((m32[first + last] ^ words[last]) & block.lastMask) === 0;
+  if (((m32[first + last] ^ words[last]) & block.lastMask) !== 0) return false;
+  if (block.tailPlace >= 0) {
+    const tail = block.tail;
+    for (let k = 0; k < tail.length; k++) if (m8[block.tailPlace + k] !== tail[k]) return false;
+  }
+  return true;
 }
 
 /** Whether the memory still holds what `block` was decoded from. */
-export function unchanged(block: Block, m32: Int32Array): boolean {
+export function unchanged(block: Block, m32: Int32Array, m8: Uint8Array): boolean {
   if (block.wordCount === 0 || ((m32[block.firstWord] ^ block.firstValue) & block.firstMask) !== 0) return false;
-  return block.wordCount === 1 || restUnchanged(block, m32);
+  return block.wordCount === 1 || restUnchanged(block, m32, m8);
 }
 
 /** The two tables. */
@@ -91,9 +108,9 @@ export class BlockCache {
   readonly #byPlace: Block[] = new Array(BLOCKS).fill(NEVER);
 
   /** The block decoded from `place` for `codeSize`, whose bytes are still those. */
-  find(place: number, codeSize: number, m32: Int32Array): Block | undefined {
+  find(place: number, codeSize: number, m32: Int32Array, m8: Uint8Array): Block | undefined {
     const block = this.#byPlace[(place ^ (place >>> 12)) & BLOCK_MASK];
-    if (block.place !== place || block.codeSize !== codeSize || !unchanged(block, m32)) return undefined;
+    if (block.place !== place || block.codeSize !== codeSize || !unchanged(block, m32, m8)) return undefined;
     return block;
   }
 

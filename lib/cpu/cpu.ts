@@ -12,7 +12,7 @@
  */
 
 import { ACCESS_EXECUTE, type CpuBus } from "./bus.ts";
-import { Block, BLOCK_INSTRUCTIONS_MAX, BlockCache, linearIndex, rememberBytes } from "./block_cache.ts";
+import { Block, BLOCK_INSTRUCTIONS_MAX, BlockCache, linearIndex, rememberBytes, rememberTail } from "./block_cache.ts";
 import { Decoder, INSTRUCTION_BYTES_MAX } from "./decode.ts";
 import { VECTOR_GP } from "./faults.ts";
 import { LZ_NONE } from "./flags.ts";
@@ -224,21 +224,22 @@ export class Cpu extends CpuMemory {
    * be fetched.
    */
   findBlock(lo: number, hi: number): Block {
+    let left = DECODE_WINDOW;
     if (!this.long64) {
-      const left = this.segmentLimit(CS) - (this.s32[RIP] >>> 0) + 1;
+      left = this.segmentLimit(CS) - (this.s32[RIP] >>> 0) + 1;
       if (left <= 0) this.raise(VECTOR_GP, 0);
-      if (left < DECODE_WINDOW) return this.#decodeUncached(lo, hi, left);
     } else {
       this.checkCanonical(CS, lo, hi, 1);
     }
     const place = this.translateFetch(lo, hi);
-    if (place < 0) return this.#decodeUncached(lo, hi, INSTRUCTION_BYTES_MAX);
-    let block = this.blocks.find(place, this.codeSize, this.m32);
-    if (block === undefined) {
-      block = this.#decodeBlock(place);
-      if (block === undefined) return this.#decodeUncached(lo, hi, INSTRUCTION_BYTES_MAX);
-      this.blocks.add(block);
+    if (place < 0) return this.#decodeSingle(lo, hi, left);
+    let block = this.blocks.find(place, this.codeSize, this.m32, this.m8);
+    if (block === undefined || block.total > left) {
+      block = this.#decodeBlock(place, left);
+      if (block === undefined) block = this.#decodeSingle(lo, hi, left);
+      else this.blocks.add(block);
     }
+    if (block.wordCount === 0) return block;
     block.linearLo = lo;
     block.linearHi = hi;
     block.key = this.blockKey;
@@ -246,10 +247,10 @@ export class Cpu extends CpuMemory {
     return block;
   }
 
-  /** Decodes a block within one page; undefined when already its first instruction crosses the page's end. */
-  #decodeBlock(place: number): Block | undefined {
+  /** Decodes a block within one page; undefined when already its first instruction crosses the page's (or limit's) end. */
+  #decodeBlock(place: number, left: number): Block | undefined {
     const bytes = this.#window;
-    const available = Math.min(DECODE_WINDOW, PAGE_BYTES - (place & (PAGE_BYTES - 1)));
+    const available = Math.min(DECODE_WINDOW, left, PAGE_BYTES - (place & (PAGE_BYTES - 1)));
     for (let k = 0; k < available; k++) bytes[k] = this.m8[place + k];
     const block = new Block();
     let offset = 0;
@@ -269,22 +270,29 @@ export class Cpu extends CpuMemory {
   }
 
   /**
-   * Decodes one instruction byte by byte as far as it needs bytes, over a page boundary, at a segment's end or from a
-   * device. Such a block is used once.
+   * Decodes one instruction byte by byte as far as it needs bytes: over a page boundary, at a segment's end, or from a
+   * device. One that crosses pages of memory can be found again by its linear address; one from a device is used once.
    */
-  #decodeUncached(lo: number, hi: number, left: number): Block {
+  #decodeSingle(lo: number, hi: number, left: number): Block {
     const bytes = this.#window;
     let count = 0;
     let insn = null;
+    let first = -1;
+    let second = -1;
+    let device = false;
+    const inFirst = PAGE_BYTES - (lo & (PAGE_BYTES - 1));
     while (insn === null) {
       if (count >= left) this.raise(VECTOR_GP, 0);
       const at = (lo + count) | 0;
       const atHi = this.long64 && (at >>> 0) < (lo >>> 0) ? (hi + 1) | 0 : hi;
       if (this.long64) this.checkCanonical(CS, at, atHi, 1);
       const place = this.translateFetch(at, atHi);
+      if (count === 0) first = place;
+      if (count === inFirst) second = place;
       if (place >= 0) {
         bytes[count] = this.m8[place];
       } else {
+        device = true;
         this.bus.mmioRead(this, this.gpa32[0], this.gpa32[1], 1, ACCESS_EXECUTE);
         bytes[count] = this.v8[0];
       }
@@ -294,6 +302,12 @@ export class Cpu extends CpuMemory {
     const block = new Block();
     block.insns.push(insn);
     block.total = insn.length;
+    if (device) return block;
+    block.codeSize = this.codeSize;
+    block.place = first;
+    block.length = Math.min(count, inFirst);
+    rememberBytes(block, bytes);
+    if (second >= 0) rememberTail(block, second, bytes.slice(inFirst, count));
     return block;
   }
 }

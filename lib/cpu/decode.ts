@@ -67,6 +67,15 @@ interface Entry {
   readonly alwaysRegister: boolean;
 }
 
+/** The rows of one opcode. */
+interface Rows {
+  readonly entries: readonly Entry[];
+  /** Whether a ModRM byte follows. */
+  readonly modrm: boolean;
+  /** The only row, when it stands for every encoding. */
+  readonly only: Entry | undefined;
+}
+
 /** Prepares a row. */
 function compile(row: OpcodeRow): Entry {
   const operands = row.operands === "" ? [] : row.operands.split(",");
@@ -105,30 +114,42 @@ function compile(row: OpcodeRow): Entry {
 
 /** The opcode maps, from rows. */
 export class OpcodeMap {
-  readonly #entries: (Entry[] | undefined)[] = new Array(MAP_COUNT * 256);
+  readonly #entries: (Rows | undefined)[] = new Array(MAP_COUNT * 256);
 
   /** Merges rows; of two that fit, the more particular one wins: with a mandatory prefix before without, then in order. */
   constructor(rows: readonly OpcodeRow[]) {
+    const lists: (Entry[] | undefined)[] = new Array(MAP_COUNT * 256);
     for (const row of rows) {
       for (let n = 0; n < (row.count ?? 1); n++) {
         const at = MAPS[row.map] * 256 + row.opcode + n;
-        (this.#entries[at] ??= []).push(compile(row));
+        (lists[at] ??= []).push(compile(row));
       }
     }
-    for (const list of this.#entries) list?.sort((a, b) => rank(a) - rank(b));
+    lists.forEach((entries, at) => {
+      if (entries === undefined) return;
+      entries.sort((a, b) => rank(a) - rank(b));
+      const only = entries.length === 1 && !isConditional(entries[0]) ? entries[0] : undefined;
+      this.#entries[at] = { entries, modrm: entries.some((entry) => entry.modrm), only };
+    });
   }
 
   /** The rows of an opcode. */
-  at(map: number, opcode: number): readonly Entry[] | undefined {
+  at(map: number, opcode: number): Rows | undefined {
     return this.#entries[map * 256 + opcode];
   }
 
   /** Every row's mnemonic, once. */
   names(): string[] {
     const names = new Set<string>();
-    for (const list of this.#entries) for (const entry of list ?? []) names.add(entry.row.name);
+    for (const rows of this.#entries) for (const entry of rows?.entries ?? []) names.add(entry.row.name);
     return [...names].sort();
   }
+}
+
+/** Whether a row stands for some encodings of its opcode only. */
+function isConditional({ row, mod, prefixes, alwaysRegister }: Entry): boolean {
+  return row.reg !== undefined || row.rm !== undefined || row.w !== undefined || row.invalid64 === true ||
+    row.only64 === true || mod !== undefined || prefixes !== PREFIX_ANY || alwaysRegister;
 }
 
 /** Sorts particular rows before general ones. */
@@ -314,21 +335,23 @@ export class Decoder {
 
   /** Chooses the row and decodes the operands. */
   #select(i: Insn, map: number, opcode: number, codeSize: number): void {
-    const list = this.#map.at(map, opcode);
-    const have = i.rep === 0xf3 ? 4 : i.rep === 0xf2 ? 8 : i.prefix66 ? 2 : 1;
-    if (list === undefined) {
+    const rows = this.#map.at(map, opcode);
+    if (rows === undefined) {
       this.#missing(i, map, opcode);
       return;
     }
-    let needModrm = false;
-    for (const entry of list) needModrm ||= entry.modrm;
-    if (needModrm) {
+    if (rows.modrm) {
       this.#modrm = this.#u8();
       if (this.#short || this.#tooLong) return;
     }
     const modrm = this.#modrm;
-    const mem = needModrm && modrm < 0xc0;
-    for (const entry of list) {
+    const mem = rows.modrm && modrm < 0xc0;
+    if (rows.only !== undefined) {
+      this.#operands(i, rows.only, codeSize, mem);
+      return;
+    }
+    const have = i.rep === 0xf3 ? 4 : i.rep === 0xf2 ? 8 : i.prefix66 ? 2 : 1;
+    for (const entry of rows.entries) {
       const row = entry.row;
       if ((entry.prefixes & have) === 0) continue;
       if (row.reg !== undefined && row.reg !== ((modrm >> 3) & 7)) continue;
@@ -393,7 +416,9 @@ export class Decoder {
     i.ends = row.ends === true;
     const op = i.lock ? 0 : mem ? row.opMem : row.op;
     i.op = op === undefined ? 0 : typeof op === "number" ? op : opOfSize(op, i.opsize);
-    if (i.op !== 0) i.imm64 = BigInt.asUintN(64, (BigInt(i.immHi) << 32n) | BigInt(i.immLo >>> 0));
+    if (i.op !== 0 && i.opsize === 8 && entry.immediate !== IMM_NONE) {
+      i.imm64 = BigInt.asUintN(64, (BigInt(i.immHi) << 32n) | BigInt(i.immLo >>> 0));
+    }
   }
 
   /** ModRM, SIB and displacement. */

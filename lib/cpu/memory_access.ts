@@ -1061,6 +1061,20 @@ export class CpuMemory extends CpuFlags {
     this.#lookup(lo, hi, access, this.cpl === 3);
   }
 
+  // ---- many bytes at once ----
+
+  /** Byte offset in the memory of a linear address whose translation is remembered in the TLB table, or -1. */
+  placeOf(lo: number, hi: number, table: number): number {
+    const t = (((lo >>> 12) & INDEX_MASK) << 2) + table;
+    const tlb = this.tlb;
+    return tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === hi ? (lo + tlb[t + 2]) | 0 : -1;
+  }
+
+  /** Notes that `size` bytes at an offset were written: the running block may be among them. */
+  noteStore(offset: number, size: number): void {
+    if (offset < this.codeLo + this.codeSpan && offset + size > this.codeLo) this.stop |= STOP_SMC;
+  }
+
   // ---- the stack ----
 
   /** Where a push of `size` bytes goes, relative to the stack pointer plus `by`, into `ea32`. */

@@ -48,7 +48,7 @@ const GO_ON = -1;
 
 /** Executes at most `instructions` instructions; see `Cpu.run`. */
 export function run(cpu: Cpu, instructions: number): number {
-  const { s32, g32, g64, g8, v32, v64, lz, lz64, m32 } = cpu;
+  const { s32, g32, g64, g8, v32, v64, lz, lz64, m32, m8 } = cpu;
   const e32 = cpu.ea32;
   const byLinear = cpu.blocks.byLinear;
   let left = instructions;
@@ -98,7 +98,7 @@ export function run(cpu: Cpu, instructions: number): number {
         if (
           block.linearLo !== linearLo || block.linearHi !== linearHi || block.key !== cpu.blockKey ||
           ((m32[block.firstWord] ^ block.firstValue) & block.firstMask) !== 0 ||
-          (block.wordCount > 1 && !restUnchanged(block, m32)) ||
+          (block.wordCount > 1 && !restUnchanged(block, m32, m8)) ||
           (!cpu.long64 && (ripLo >>> 0) + block.total - 1 > (s32[CS_LIMIT] >>> 0))
         ) {
           block = cpu.findBlock(linearLo, linearHi);

@@ -17,6 +17,8 @@ import { sext16, sext8, write32 } from "./operand.ts";
 
 /** Elements after which a repeated instruction gives way to interrupts and to the budget. */
 const ELEMENTS_MAX = 4096;
+/** Bytes of a page. */
+const PAGE_BYTES = 4096;
 
 const EXIT_PORT = CpuState.at.exit_port >> 1;
 const EXIT_SIZE = CpuState.at.exit_size;
@@ -202,6 +204,96 @@ const outs: Element = (cpu, i) => {
   return true;
 };
 
+/** Fewest elements for which moving them at once is worth the preparation. */
+const BULK_MIN = 4;
+
+/**
+ * How many elements, upwards from the pointers given, lie in one page of memory each, in flat segments that nobody
+ * watches; 0 when the elements must be moved one by one.
+ */
+function bulkElements(cpu: Cpu, i: Insn, most: number, register: number): number {
+  const lo = pointer(cpu, i, register);
+  const bytes = Math.min(PAGE_BYTES - (lo & (PAGE_BYTES - 1)), i.addrsize === 2 ? 0x10000 - lo : PAGE_BYTES);
+  return Math.min(most, Math.floor(bytes / i.opsize));
+}
+
+/** The counter, at most `most`. */
+function countUpTo(cpu: Cpu, i: Insn, most: number): number {
+  const { g32, g16 } = cpu;
+  if (i.addrsize === 2) return Math.min(g16[RCX << 2], most);
+  if (i.addrsize === 8 && g32[(RCX << 1) + 1] !== 0) return most;
+  return Math.min(g32[RCX << 1] >>> 0, most);
+}
+
+/** Whether elements may be moved at once: upwards, with flat segments, unwatched, aligned without alignment faults. */
+function bulkAllowed(cpu: Cpu, segmentBit: number): boolean {
+  return (cpu.s32[RFLAGS] & FLAG_DF) === 0 && (cpu.flatRead & segmentBit) !== 0 && (cpu.flatWrite & (1 << ES)) !== 0 &&
+    !cpu.watching;
+}
+
+/** Counts `n` elements as done. */
+function bulkDone(cpu: Cpu, i: Insn, n: number, offset: number): void {
+  cpu.noteStore(offset, n * i.opsize);
+  advance(cpu, i, RDI, n * i.opsize);
+  advance(cpu, i, RCX, -n);
+}
+
+/** Moves as many elements at once as two pages allow; returns how many. */
+const bulkMovs: Bulk = (cpu, i, most) => {
+  if (!bulkAllowed(cpu, i.segmentBit)) return 0;
+  const n = bulkElements(cpu, i, bulkElements(cpu, i, countUpTo(cpu, i, most), RSI), RDI);
+  if (n < BULK_MIN) return 0;
+  const from = cpu.placeOf(pointer(cpu, i, RSI), pointerHigh(cpu, i, RSI), cpu.tlbRead);
+  const to = cpu.placeOf(pointer(cpu, i, RDI), pointerHigh(cpu, i, RDI), cpu.tlbWrite);
+  // A destination inside the source repeats what was just written: only element by element.
+  if (from < 0 || to < 0 || (to > from && to < from + n * i.opsize)) return 0;
+  cpu.m8.copyWithin(to, from, from + n * i.opsize);
+  advance(cpu, i, RSI, n * i.opsize);
+  bulkDone(cpu, i, n, to);
+  return n;
+};
+
+/** Stores as many elements at once as a page allows; returns how many. */
+const bulkStos: Bulk = (cpu, i, most) => {
+  if (!bulkAllowed(cpu, 1 << ES)) return 0;
+  const n = bulkElements(cpu, i, countUpTo(cpu, i, most), RDI);
+  if (n < BULK_MIN) return 0;
+  const to = cpu.placeOf(pointer(cpu, i, RDI), pointerHigh(cpu, i, RDI), cpu.tlbWrite);
+  if (to < 0 || to % i.opsize !== 0) return 0;
+  const first = to / i.opsize;
+  if (i.opsize === 1) cpu.m8.fill(cpu.g8[0], first, first + n);
+  else if (i.opsize === 2) cpu.m16.fill(cpu.g16[0], first, first + n);
+  else if (i.opsize === 4) cpu.m32.fill(cpu.g32[0], first, first + n);
+  else cpu.m64.fill(cpu.g64[0], first, first + n);
+  bulkDone(cpu, i, n, to);
+  return n;
+};
+
+/** Moves up to `most` elements at once; returns how many. */
+type Bulk = (cpu: Cpu, i: Insn, most: number) => number;
+
+/** MOVS or STOS: repeated ones a page at a time where possible. */
+function bulkString(element: Element, bulk: Bulk): Exec {
+  return (cpu, i) => {
+    if (i.rep === 0 || (cpu.slow & SLOW_TRACE) !== 0) {
+      repeat(cpu, i, element);
+      return;
+    }
+    let left = ELEMENTS_MAX;
+    while (left > 0 && !countIsZero(cpu, i)) {
+      const n = bulk(cpu, i, left);
+      if (n > 0) {
+        left -= n;
+      } else {
+        element(cpu, i);
+        advance(cpu, i, RCX, -1);
+        left--;
+      }
+    }
+    if (!countIsZero(cpu, i)) cpu.repeatLater(i);
+  };
+}
+
 /** Executes the instruction once or as often as the prefix says. */
 function repeat(cpu: Cpu, i: Insn, element: Element): void {
   if (i.rep === 0) {
@@ -247,9 +339,9 @@ function pair(opcode: number, name: string, exec: Exec, ends = false): OpcodeRow
 
 /** The opcode rows of this file. */
 export const STRING_ROWS: readonly OpcodeRow[] = [
-  ...pair(0xa4, "movs", string(movs), true),
+  ...pair(0xa4, "movs", bulkString(movs, bulkMovs), true),
   ...pair(0xa6, "cmps", string(cmps), true),
-  ...pair(0xaa, "stos", string(stos), true),
+  ...pair(0xaa, "stos", bulkString(stos, bulkStos), true),
   ...pair(0xac, "lods", string(lods), true),
   ...pair(0xae, "scas", string(scas), true),
   ...pair(0x6c, "ins", port(ins, EXIT_IN), true),
