@@ -47,6 +47,11 @@ export interface MemoryPort {
   zero(at: number, length: number): void;
   /** Drains the store buffer: what an IPI send, a hypercall, a VTL switch or a system call does (openhcl.md h). */
   fence(): void;
+  /**
+   * One of `count` outcomes, 0 to `count` - 1, that nothing in the machine decides: what a device answers, whether an
+   * interrupt comes. The explorer tries them all; elsewhere it is 0, the usual outcome. At most one in a step.
+   */
+  choose(count: number): number;
 }
 
 /** Accesses straight to memory; locked ones are sequentially consistent `Atomics`. */
@@ -116,5 +121,8 @@ export class DirectPort implements MemoryPort {
   }
   fence(): void {
     // Atomics are sequentially consistent already.
+  }
+  choose(_count: number): number {
+    return 0;
   }
 }
