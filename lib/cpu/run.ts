@@ -30,6 +30,7 @@ const ATTENTION = at.attention >> 2;
 const EVENT = at.event >> 2;
 const EVENT_ERROR = at.event_error >> 2;
 const EVENT_CR2 = at.event_cr2 >> 2;
+const EVENT_LENGTH = at.event_length >> 2;
 const NMI_PENDING = at.nmi_pending >> 2;
 const NMI_MASKED = at.nmi_masked >> 2;
 const INSTRUCTIONS = at.instructions >> 2;
@@ -941,6 +942,15 @@ function inject(cpu: Cpu, vector: number, hasError: boolean, error: number, type
   return GO_ON;
 }
 
+/** Advances RIP over the INT instruction that a pending software event stands for. */
+function skipInstruction(cpu: Cpu, length: number): void {
+  const { s32 } = cpu;
+  const lo = (s32[RIP] + length) | 0;
+  if (cpu.long64 && (lo >>> 0) < (s32[RIP] >>> 0)) s32[RIP + 1]++;
+  s32[RIP] = lo;
+  s32[EVENT_LENGTH] = 0;
+}
+
 /** What happens between two blocks when something asks for it; GO_ON or an exit reason. */
 function boundary(cpu: Cpu): number {
   const { s32 } = cpu;
@@ -962,6 +972,7 @@ function boundary(cpu: Cpu): number {
         s32[CR2 + 1] = s32[EVENT_CR2 + 1];
       }
       const type = (event >> state.EVENT_TYPE_SHIFT) & 7;
+      if (type >= state.EVENT_TYPE_SOFTWARE) skipInstruction(cpu, s32[EVENT_LENGTH]);
       return inject(cpu, vector, (event & state.EVENT_HAS_ERROR) !== 0, s32[EVENT_ERROR], type);
     }
   }

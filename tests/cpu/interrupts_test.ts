@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { VECTOR_DF } from "../../lib/cpu/faults.ts";
+import { CpuState, EVENT_TYPE_SHIFT, EVENT_VALID } from "../../lib/cpu/state.ts";
 import { guestMachine, outputs } from "./guest_machine.ts";
 import {
   CODE0,
@@ -495,4 +496,28 @@ Deno.test("an event whose frame lies in device memory is delivered when the devi
   const writes = machine.exits.filter((exit) => exit.type === "mmio-write").map((exit) => exit.gpa);
   assertEquals(writes, [0x7ffffff8n, 0x7ffffff0n, 0x7fffffe8n, 0x7fffffe0n, 0x7fffffd8n]);
   assertEquals(machine.exits[5].registers.gpr[3], 0x7fffffd8n);
+});
+
+Deno.test("a pending software event skips the instruction it stands for; a pending exception does not", () => {
+  for (const [type, length, label] of [[4, 2, "after"], [3, 2, "here"]] as const) {
+    const machine = guestMachine(
+      "long",
+      longProgram(
+        "out 0x10, al\nhere: int 0x20\nafter: nop",
+        { 0x30: gate64(INTERRUPT32, 8, "handler") },
+        `handler: ${showStack64(1)}`,
+      ),
+    );
+    const { s32, bus } = machine.cpu;
+    const out = bus.out.bind(bus);
+    bus.out = (cpu, i, port, size, value) => {
+      out(cpu, i, port, size, value);
+      if (port !== 0x10) return;
+      s32[CpuState.at.event >> 2] = EVENT_VALID | type << EVENT_TYPE_SHIFT | 0x30;
+      s32[CpuState.at.event_length >> 2] = length;
+      cpu.updateSlow();
+    };
+    machine.run();
+    assertEquals(machine.out[1], Number(machine.labels.get(label)));
+  }
 });
