@@ -2,7 +2,8 @@
  * One virtual processor: state in the shared memory, executed by an interpreter of pre-decoded blocks.
  *
  * ```
- * CpuRegisters (views, mode) -> CpuFlags (lazy flags) -> CpuMemory (guest memory) -> Cpu (decode, run, exits)
+ * CpuRegisters (views, mode) -> CpuFlags (lazy flags) -> CpuTranslation (linear addresses, TLB) ->
+ * CpuMemory (loads and stores) -> CpuUpdate (read-modify-write, stack) -> Cpu (decode, run, exits)
  * ```
  *
  * Not modelled: see the opcode map; an instruction that real processors have and this one lacks raises #UD and is listed
@@ -18,7 +19,7 @@ import { VECTOR_GP } from "./faults.ts";
 import { LZ_NONE } from "./flags.ts";
 import type { Insn } from "./insn.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
-import { CpuMemory } from "./memory_access.ts";
+import { CpuUpdate } from "./update_access.ts";
 import { OPCODES } from "./opcode_map.ts";
 import { run } from "./run.ts";
 import { CpuState, CS, EXIT_EXCEPTION, FLAG_ONE, FLAG_RF, FLAG_TF, FLAGS_DEFINED, STOP_EXIT } from "./state.ts";
@@ -62,7 +63,7 @@ export interface CpuOptions {
 }
 
 /** A virtual processor. */
-export class Cpu extends CpuMemory {
+export class Cpu extends CpuUpdate {
   /** Decodes instructions; usable apart from `run`. */
   readonly decoder: Decoder = new Decoder(OPCODES);
   /** Decoded blocks. */

@@ -10,32 +10,22 @@
  */
 
 import { type Block, linearIndex, restUnchanged } from "./block_cache.ts";
-import { type Cpu, SLOW_EVENT, SLOW_TRACE } from "./cpu.ts";
-import { afterInstruction, beforeInstruction, raisePendingTrap } from "./debug.ts";
+import { type Cpu, SLOW_TRACE } from "./cpu.ts";
+import { afterInstruction, beforeInstruction } from "./debug.ts";
 import { raiseUndefined } from "./exec/undefined.ts";
-import { VECTOR_GP, VECTOR_NMI, VECTOR_PF } from "./faults.ts";
+import { VECTOR_GP } from "./faults.ts";
 import { Insn } from "./insn.ts";
-import { deliver } from "./interrupts.ts";
+import { boundary, except, finish, GO_ON, goBack } from "./run_events.ts";
 import * as state from "./state.ts";
 
 const at = state.CpuState.at;
 const RIP = at.rip >> 2;
 const RFLAGS = at.rflags >> 2;
-const CR2 = at.cr2 >> 2;
 const CS_BASE = at.cs >> 2;
 const CS_LIMIT = (at.cs >> 2) + 2;
 const SHADOW = at.interrupt_shadow >> 2;
-const ACTIVITY = at.activity >> 2;
 const ATTENTION = at.attention >> 2;
-const EVENT = at.event >> 2;
-const EVENT_ERROR = at.event_error >> 2;
-const EVENT_CR2 = at.event_cr2 >> 2;
-const EVENT_LENGTH = at.event_length >> 2;
-const NMI_PENDING = at.nmi_pending >> 2;
-const NMI_MASKED = at.nmi_masked >> 2;
-const INSTRUCTIONS = at.instructions >> 2;
 const EXIT_REASON = at.exit_reason >> 2;
-const EXIT_LENGTH = at.exit_length >> 2;
 const FLAG_ZF = state.FLAG_ZF;
 
 /** Shift counts as 64-bit values. */
@@ -44,8 +34,6 @@ const SHIFTS = BigUint64Array.from({ length: 64 }, (_, n) => BigInt(n));
 const BYTES = BigUint64Array.from({ length: 256 }, (_, n) => BigInt(n));
 /** Stands for "no instruction yet": a fetch fault leaves RIP where it is. */
 const NO_INSTRUCTION = new Insn(raiseUndefined);
-/** What `boundary` returns when execution goes on. */
-const GO_ON = -1;
 
 /** Executes at most `instructions` instructions; see `Cpu.run`. */
 export function run(cpu: Cpu, instructions: number): number {
@@ -338,27 +326,6 @@ export function run(cpu: Cpu, instructions: number): number {
               g64[i.dst] = r;
               break;
             }
-            case 25: { // or32ri
-              const d = i.dst << 1;
-              const a = g32[d];
-              const b = i.immLo;
-              const r = (a | b) | 0;
-              lz[4] = r;
-              lz[5] = r;
-              cpu.lzOp = 5; // LZ_LOGIC
-              g32[d] = r;
-              g32[d + 1] = 0;
-              break;
-            }
-            case 26: { // or64ri
-              const a = g64[i.dst];
-              const b = i.imm64;
-              const r = BigInt.asUintN(64, a | b);
-              lz64[2] = r;
-              cpu.lzOp = 5; // LZ_LOGIC
-              g64[i.dst] = r;
-              break;
-            }
             case 27: { // xor32rr
               const d = i.dst << 1;
               const a = g32[d];
@@ -374,27 +341,6 @@ export function run(cpu: Cpu, instructions: number): number {
             case 28: { // xor64rr
               const a = g64[i.dst];
               const b = g64[i.src];
-              const r = BigInt.asUintN(64, a ^ b);
-              lz64[2] = r;
-              cpu.lzOp = 5; // LZ_LOGIC
-              g64[i.dst] = r;
-              break;
-            }
-            case 29: { // xor32ri
-              const d = i.dst << 1;
-              const a = g32[d];
-              const b = i.immLo;
-              const r = (a ^ b) | 0;
-              lz[4] = r;
-              lz[5] = r;
-              cpu.lzOp = 5; // LZ_LOGIC
-              g32[d] = r;
-              g32[d + 1] = 0;
-              break;
-            }
-            case 30: { // xor64ri
-              const a = g64[i.dst];
-              const b = i.imm64;
               const r = BigInt.asUintN(64, a ^ b);
               lz64[2] = r;
               cpu.lzOp = 5; // LZ_LOGIC
@@ -573,7 +519,7 @@ export function run(cpu: Cpu, instructions: number): number {
               break;
             }
             case 48: { // jmp, 64-bit code
-              const off = (true) ? i.immLo : 0;
+              const off = i.immLo;
               const next = (ripLo + i.next) | 0;
               const lo = (next + off) | 0;
               s32[RIP] = lo;
@@ -728,30 +674,6 @@ export function run(cpu: Cpu, instructions: number): number {
               g64[i.dst] = r;
               break;
             }
-            case 61: { // imul32ri
-              const a = g32[i.src << 1];
-              const b = i.immLo;
-              const r = Math.imul(a, b);
-              lz[0] = a;
-              lz[2] = b;
-              lz[4] = r;
-              lz[5] = r;
-              cpu.lzOp = 11; // LZ_IMUL32
-              g32[i.dst << 1] = r;
-              g32[(i.dst << 1) + 1] = 0;
-              break;
-            }
-            case 62: { // imul64ri
-              const a = g64[i.src];
-              const b = i.imm64;
-              const r = BigInt.asUintN(64, a * b);
-              lz64[0] = a;
-              lz64[1] = b;
-              lz64[2] = r;
-              cpu.lzOp = 12; // LZ_IMUL64
-              g64[i.dst] = r;
-              break;
-            }
             case 63: { // movzx8rr to 32 or 64 bits
               g64[i.dst] = BYTES[g8[i.rm8]];
               break;
@@ -874,127 +796,4 @@ export function run(cpu: Cpu, instructions: number): number {
       if (reason !== GO_ON) return finish(cpu, instructions - left, reason);
     }
   }
-}
-
-/** Puts RIP back to `i`, an instruction of the running block. */
-function goBack(cpu: Cpu, i: Insn): void {
-  const s32 = cpu.s32;
-  const lo = (cpu.blockLo + i.offset) | 0;
-  s32[RIP] = lo;
-  s32[RIP + 1] = (lo >>> 0) < (cpu.blockLo >>> 0) && cpu.long64 ? cpu.blockHi + 1 : cpu.blockHi;
-  s32[EXIT_LENGTH] = i.length;
-}
-
-/** Completes the state in the memory. */
-function finish(cpu: Cpu, executed: number, reason: number): number {
-  cpu.flags();
-  const s32 = cpu.s32;
-  const before = s32[INSTRUCTIONS];
-  const after = (before + executed) | 0;
-  s32[INSTRUCTIONS] = after;
-  if ((after >>> 0) < (before >>> 0)) s32[INSTRUCTIONS + 1]++;
-  s32[EXIT_REASON] = reason;
-  return reason;
-}
-
-/** Delivers the exception in `cpu.fault`, raised by `i`; GO_ON or an exit reason. */
-function except(cpu: Cpu, i: Insn): number {
-  const s32 = cpu.s32;
-  const { vector, hasError, error, trap } = cpu.fault;
-  cpu.flags();
-  if (!trap) {
-    goBack(cpu, i);
-    s32[RFLAGS] |= state.FLAG_RF;
-  }
-  if (cpu.interceptException(vector, hasError, error)) {
-    cpu.stop = 0;
-    return s32[EXIT_REASON];
-  }
-  if (vector === VECTOR_PF) {
-    s32[CR2] = cpu.fault.cr2Lo;
-    s32[CR2 + 1] = cpu.fault.cr2Hi;
-  }
-  return inject(cpu, vector, hasError, error, state.EVENT_TYPE_EXCEPTION);
-}
-
-/** Delivers an event between instructions; GO_ON or an exit reason. */
-function inject(cpu: Cpu, vector: number, hasError: boolean, error: number, type: number): number {
-  let delivered = true;
-  try {
-    delivered = deliver(cpu, vector, hasError, error, type);
-  } catch (thrown) {
-    if (thrown !== cpu.leaveSignal) throw thrown;
-    // The frame or a table lies where the bus has no memory; the event is pending again.
-    cpu.updateSlow();
-    cpu.s32[EXIT_LENGTH] = 0;
-    return cpu.leaveSignal.reason;
-  }
-  cpu.updateSlow();
-  if (!delivered) {
-    cpu.s32[ACTIVITY] = state.ACTIVITY_SHUTDOWN;
-    cpu.updateSlow();
-    return state.EXIT_SHUTDOWN;
-  }
-  if ((cpu.stop & state.STOP_EXIT) !== 0) {
-    cpu.stop = 0;
-    return cpu.s32[EXIT_REASON];
-  }
-  return GO_ON;
-}
-
-/** Advances RIP over the INT instruction that a pending software event stands for. */
-function skipInstruction(cpu: Cpu, length: number): void {
-  const { s32 } = cpu;
-  const lo = (s32[RIP] + length) | 0;
-  if (cpu.long64 && (lo >>> 0) < (s32[RIP] >>> 0)) s32[RIP + 1]++;
-  s32[RIP] = lo;
-  s32[EVENT_LENGTH] = 0;
-}
-
-/** What happens between two blocks when something asks for it; GO_ON or an exit reason. */
-function boundary(cpu: Cpu): number {
-  const { s32 } = cpu;
-  const attention = s32[ATTENTION];
-  if ((attention & state.ATTENTION_FLUSH) !== 0) {
-    Atomics.and(s32, ATTENTION, ~state.ATTENTION_FLUSH);
-    cpu.flushTlb();
-  }
-  if ((attention & state.ATTENTION_STOP) !== 0) return state.EXIT_NONE;
-  if ((cpu.slow & SLOW_EVENT) !== 0) {
-    if (s32[ACTIVITY] >= state.ACTIVITY_SHUTDOWN) return state.EXIT_SHUTDOWN;
-    const event = s32[EVENT];
-    if ((event & state.EVENT_VALID) !== 0) {
-      s32[EVENT] = 0;
-      s32[ACTIVITY] = state.ACTIVITY_RUNNING;
-      const vector = event & 0xff;
-      if (vector === VECTOR_PF) {
-        s32[CR2] = s32[EVENT_CR2];
-        s32[CR2 + 1] = s32[EVENT_CR2 + 1];
-      }
-      const type = (event >> state.EVENT_TYPE_SHIFT) & 7;
-      if (type >= state.EVENT_TYPE_SOFTWARE) skipInstruction(cpu, s32[EVENT_LENGTH]);
-      return inject(cpu, vector, (event & state.EVENT_HAS_ERROR) !== 0, s32[EVENT_ERROR], type);
-    }
-  }
-  raisePendingTrap(cpu);
-  if (s32[SHADOW] === 0) {
-    if (s32[NMI_PENDING] !== 0 && s32[NMI_MASKED] === 0) {
-      s32[NMI_PENDING] = 0;
-      s32[ACTIVITY] = state.ACTIVITY_RUNNING;
-      return inject(cpu, VECTOR_NMI, false, 0, state.EVENT_TYPE_NMI);
-    }
-    if ((attention & state.ATTENTION_INTERRUPT) !== 0 && (s32[RFLAGS] & state.FLAG_IF) !== 0) {
-      const vector = cpu.bus.acceptInterrupt(cpu);
-      if ((cpu.stop & state.STOP_EXIT) !== 0) {
-        cpu.stop = 0;
-        return s32[EXIT_REASON];
-      }
-      if (vector >= 0) {
-        s32[ACTIVITY] = state.ACTIVITY_RUNNING;
-        return inject(cpu, vector, false, 0, state.EVENT_TYPE_INTERRUPT);
-      }
-    }
-  }
-  if (s32[ACTIVITY] === state.ACTIVITY_HALTED) return state.EXIT_HLT;
-  return GO_ON;
 }

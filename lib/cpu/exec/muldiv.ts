@@ -286,6 +286,6 @@ export const MULDIV_ROWS: readonly OpcodeRow[] = [
   row("1", 0xf6, "idiv", "Eb", idiv8, { reg: 7 }),
   row("1", 0xf7, "idiv", "Ev", { 16: idiv16, 32: idiv32, 64: idiv64 }, { reg: 7 }),
   row("0f", 0xaf, "imul", "Gv,Ev", imulGE, { op: { 32: HOT.imul32, 64: HOT.imul64 } }),
-  row("1", 0x69, "imul", "Gv,Ev,Iz", imulGEI, { op: { 32: HOT.imul32ri, 64: HOT.imul64ri } }),
-  row("1", 0x6b, "imul", "Gv,Ev,Ibs", imulGEI, { op: { 32: HOT.imul32ri, 64: HOT.imul64ri } }),
+  row("1", 0x69, "imul", "Gv,Ev,Iz", imulGEI),
+  row("1", 0x6b, "imul", "Gv,Ev,Ibs", imulGEI),
 ];
