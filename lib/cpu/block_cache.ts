@@ -24,9 +24,9 @@ export class Block {
   /** High half. */
   linearHi = 0;
   /** Mode and TLB generation under which it was last entered; -1 never. */
-  key = -1;
+  key: number = -1;
   /** Byte offset in the memory of the first byte; -1 for bytes that are not memory. */
-  place = -1;
+  place: number = -1;
   /** Code size in bits. */
   codeSize = 0;
   /** Bytes in the memory; 0 for a block that is used once. */
@@ -48,7 +48,7 @@ export class Block {
   /** How many words must be compared, one more for a tail; 0 for bytes that must be fetched anew each time. */
   wordCount = 0;
   /** Byte offset of the part on a second page, -1 without one. */
-  tailPlace = -1;
+  tailPlace: number = -1;
   /** That part's bytes. */
   tail: Uint8Array = NO_BYTES;
 }

@@ -55,9 +55,9 @@ export class Insn {
   /** Which effective-address form: EA_*. */
   ea = 0;
   /** Base register of the memory operand, -1 when there is none. */
-  base = -1;
+  base: number = -1;
   /** Index register, -1 when there is none. */
-  index = -1;
+  index: number = -1;
   /** Shift count of the index. */
   scale = 0;
   /** Displacement, low half. */
@@ -89,7 +89,7 @@ export class Insn {
   /** Whether 0x66 was given. */
   prefix66 = false;
   /** Segment override prefix: segment number, -1 without one. */
-  override = -1;
+  override: number = -1;
   /** ModRM.mod. */
   mod = 0;
   /** The last opcode byte. */

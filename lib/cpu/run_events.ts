@@ -30,7 +30,7 @@ const EXIT_REASON = at.exit_reason >> 2;
 const EXIT_LENGTH = at.exit_length >> 2;
 
 /** What `boundary` and `except` return when execution goes on. */
-export const GO_ON = -1;
+export const GO_ON: number = -1;
 
 /** Puts RIP back to `i`, an instruction of the running block. */
 export function goBack(cpu: Cpu, i: Insn): void {

@@ -9,10 +9,10 @@ import type { Exec, OpcodeRow } from "../insn.ts";
 import { row } from "../insn.ts";
 
 /** #UD. */
-export const raiseUndefined: Exec = (cpu) => cpu.raise(VECTOR_UD);
+export const raiseUndefined: Exec = (cpu): void => cpu.raise(VECTOR_UD);
 
 /** #GP(0) for an instruction of more than 15 bytes. */
-export const raiseTooLong: Exec = (cpu) => cpu.raise(VECTOR_GP, 0);
+export const raiseTooLong: Exec = (cpu): void => cpu.raise(VECTOR_GP, 0);
 
 /** #UD for an instruction that exists: reported by name and bytes. */
 export const raiseUnimplemented: Exec = (cpu, i) => {
