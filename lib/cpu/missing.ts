@@ -42,11 +42,10 @@ export function missingInstruction(map: number, opcode: number, modrm: number, i
   if (map === 0) {
     if (opcode === 0x62 && i.mode64) return "evex";
     if (opcode === 0x8f && modrm >= 0xc8) return "xop";
-    if (opcode >= 0xd8 && opcode <= 0xdf) return "x87";
     return undefined;
   }
-  if (map === 2) return opcode <= 0x1e || (opcode >= 0xc8 && opcode <= 0xdf) ? "ssse3/sha/aes" : undefined;
-  if (map === 3) return opcode === 0x0f || opcode === 0xcc || opcode === 0xdf ? "ssse3/sha/aes" : undefined;
+  if (map === 2) return opcode <= 0x1e || (opcode >= 0xc8 && opcode <= 0xdf) ? "sha/aes/mmx" : undefined;
+  if (map === 3) return opcode === 0x0f || opcode === 0xcc || opcode === 0xdf ? "sha/aes/mmx" : undefined;
   const name = SECOND_MAP[opcode];
   if (name !== undefined) return name;
   if (i.rep === 0) {

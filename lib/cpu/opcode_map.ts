@@ -15,6 +15,7 @@ import { rows as sseStringRows } from "./exec/sse_string.ts";
 import { rows as x87Rows } from "./exec/x87.ts";
 import { rows as x87ControlRows } from "./exec/x87_control.ts";
 import { rows as x87SpecialRows } from "./exec/x87_special.ts";
+import { rows as x87TranscendentalRows } from "./exec/x87_transcendental.ts";
 import { rows as descriptorRows } from "./exec/descriptor.ts";
 import { rows as farRows } from "./exec/far.ts";
 import { rows as fsgsbaseRows } from "./exec/fsgsbase.ts";
@@ -72,4 +73,5 @@ export const OPCODES: OpcodeMap = new OpcodeMap([
   ...x87Rows,
   ...x87ControlRows,
   ...x87SpecialRows,
+  ...x87TranscendentalRows,
 ]);

@@ -1,7 +1,9 @@
 /**
- * FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, and the fences and cache-line instructions that share their opcode (AMD APM volume 2, 11.4; volumes 3 and 4).
+ * FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, and the fences and cache-line instructions that share their opcode (AMD APM volume
+ * 2, 11.4; volumes 3 and 4).
  *
- * The state's own image has FXSAVE64 form. The fields for instruction and data pointers hold what FXRSTOR loaded: x87 instructions do not track them.
+ * The state's own image has FXSAVE64 form. The fields for instruction and data pointers hold what FXRSTOR loaded: x87
+ * instructions do not track them.
  * XSAVE and its kin do not exist: CPUID does not announce them.
  *
  * @module

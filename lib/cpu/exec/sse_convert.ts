@@ -1,5 +1,6 @@
 /**
- * SSE and SSE2 conversions between floating-point formats and integers (AMD APM volume 4). The forms with MMX registers do not exist here.
+ * SSE and SSE2 conversions between floating-point formats and integers (AMD APM volume 4). The forms with MMX registers
+ * do not exist here.
  *
  * @module
  */

@@ -1,7 +1,8 @@
 /**
  * SSE and SSE2 floating-point arithmetic and comparisons, and the reciprocal approximations (AMD APM volume 4).
  *
- * The approximations RCPPS and RSQRTPS promise a relative error below 1.5 * 2^-12; here they deliver the nearest binary32, which differs from every processor's tables in the
+ * The approximations RCPPS and RSQRTPS promise a relative error below 1.5 * 2^-12; here they deliver the nearest
+ * binary32, which differs from every processor's tables in the
  * lower bits.
  *
  * @module
@@ -51,7 +52,10 @@ const OPCODE_DIV = 0x5e;
 const MIN_NORMAL_32 = 2 ** -126;
 const MIN_NORMAL_64 = 2 ** -1022;
 
-/** The binary64 result of the operation, or NaN when the exact way must be gone: an operand or the result is neither zero nor a normal number. */
+/**
+ * The binary64 result of the operation, or NaN when the exact way must be gone: an operand or the result is neither
+ * zero nor a normal number.
+ */
 function quick64(opcode: number, x: number, y: number): number {
   const magnitudeX = Math.abs(x);
   const magnitudeY = Math.abs(y);

@@ -1,5 +1,6 @@
 /**
- * SSE2 integer arithmetic, logic, comparisons, packs and shifts on XMM registers, and the logical operations of SSE (AMD APM volume 4).
+ * SSE2 integer arithmetic, logic, comparisons, packs and shifts on XMM registers, and the logical operations of SSE
+ * (AMD APM volume 4).
  *
  * @module
  */
@@ -280,7 +281,10 @@ const packssdw = lanes128(() => {
   }
 });
 
-/** A shift of the lanes of A to R by `count`, which is less than the lanes' width (for arithmetic shifts: at most the width minus one). */
+/**
+ * A shift of the lanes of A to R by `count`, which is less than the lanes' width (for arithmetic shifts: at most the
+ * width minus one).
+ */
 type Shift = (count: number) => void;
 
 function shiftLeftWords(count: number): void {

@@ -1,5 +1,6 @@
 /**
- * SSE3, SSSE3 and SSE4.1 on XMM registers, with PCLMULQDQ (AMD APM volume 4, Intel SDM volume 2). SSE4.2's string and CRC instructions are in `sse_string.ts`.
+ * SSE3, SSSE3 and SSE4.1 on XMM registers, with PCLMULQDQ (AMD APM volume 4, Intel SDM volume 2). SSE4.2's string and
+ * CRC instructions are in `sse_string.ts`.
  *
  * @module
  */
@@ -82,7 +83,9 @@ const movshdup = lanes128(() => {
   R_I32[2] = R_I32[3] = B_I32[3];
 });
 
-/** Brings A and B to the working registers and, after `compute`, R to the destination, with floating-point exceptions. */
+/**
+ * Brings A and B to the working registers and, after `compute`, R to the destination, with floating-point exceptions.
+ */
 function float128(compute: () => void): Exec {
   return (cpu, i) => {
     requireSse(cpu);

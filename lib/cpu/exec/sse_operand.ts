@@ -1,5 +1,6 @@
 /**
- * What every SSE instruction needs: whether SSE may be used, its operands in the working registers, and its result back.
+ * What every SSE instruction needs: whether SSE may be used, its operands in the working registers, and its result
+ * back.
  *
  * @module
  */
@@ -39,7 +40,10 @@ function sseUnavailable(cpu: Cpu, cr0: number): void {
   cpu.raise(VECTOR_NM);
 }
 
-/** Copies XMM register `r` to A. Whole 64-bit words are moved, since a narrower store before a wider load stalls real processors. */
+/**
+ * Copies XMM register `r` to A. Whole 64-bit words are moved, since a narrower store before a wider load stalls real
+ * processors.
+ */
 export function registerToA(cpu: Cpu, r: number): void {
   const s64 = cpu.s64;
   const at = X64 + 2 * r;
@@ -119,7 +123,8 @@ const MXCSR_QUICK_MASK = (3 << MXCSR_RC_SHIFT) | (FLAG_INEXACT << MXCSR_MASKS_SH
 const MXCSR_QUICK = (FLAG_INEXACT << MXCSR_MASKS_SHIFT) | FLAG_INEXACT;
 
 /**
- * Whether JavaScript's own arithmetic will do, as long as only zeros and normal numbers take part: round to nearest, and the inexact exception is masked and has been
+ * Whether JavaScript's own arithmetic will do, as long as only zeros and normal numbers take part: round to nearest,
+ * and the inexact exception is masked and has been
  * reported already. Programs get there with their first inexact operation.
  */
 export function roundsQuietly(cpu: Cpu): boolean {
@@ -132,7 +137,8 @@ export function beginFloat(cpu: Cpu): void {
 }
 
 /**
- * Reports what the instruction's lanes collected in `sse.flags`: into MXCSR, and as #XM (#UD without CR4.OSXMMEXCPT) when one of them is not masked.
+ * Reports what the instruction's lanes collected in `sse.flags`: into MXCSR, and as #XM (#UD without CR4.OSXMMEXCPT)
+ * when one of them is not masked.
  * Exceptions found before the computation win: when one of them is not masked, the later ones are not computed.
  */
 export function endFloat(cpu: Cpu): void {

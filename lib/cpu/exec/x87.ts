@@ -1,5 +1,6 @@
 /**
- * x87 arithmetic, loads, stores and comparisons in double extended precision (Intel SDM volume 1, chapter 8, and volume 2).
+ * x87 arithmetic, loads, stores and comparisons in double extended precision (Intel SDM volume 1, chapter 8, and volume
+ * 2).
  *
  * @module
  */
@@ -170,7 +171,10 @@ const STATUS_MASK = FSW_C3 | FSW_C2 | FSW_C0;
 /** ZF, PF and CF for the same. */
 const FLAGS_OF_RELATION = [FLAG_CF, FLAG_ZF, 0, FLAG_ZF | FLAG_PF | FLAG_CF];
 
-/** Compares ST(0) with `second`; the relation goes to C3, C2 and C0 even when an exception is not masked, but then nothing is popped. `empty`: an operand is an empty register. */
+/**
+ * Compares ST(0) with `second`; the relation goes to C3, C2 and C0 even when an exception is not masked, but then
+ * nothing is popped. `empty`: an operand is an empty register.
+ */
 function compareToStatus(cpu: Cpu, empty: boolean, quietIsInvalid: boolean, pops: number): void {
   let relation = COMPARE_UNORDERED;
   let goOn: boolean;
@@ -325,7 +329,10 @@ export function beginStore(cpu: Cpu, i: Insn, size: number): void {
   startX87(cpu);
 }
 
-/** Puts ST(0), in `first`, as binary32 or binary64 into the result. False when it is not to be stored: an exception is not masked. */
+/**
+ * Puts ST(0), in `first`, as binary32 or binary64 into the result. False when it is not to be stored: an exception is
+ * not masked.
+ */
 function convertForStore(cpu: Cpu, format: FloatFormat): boolean {
   if (isEmpty(cpu, 0)) {
     if (!underflow(cpu)) return false;

@@ -1,5 +1,6 @@
 /**
- * x87 control instructions: control and status word, environment, whole state (Intel SDM volume 1, 8.1 and volume 2; AMD APM volume 2, 11.4.4).
+ * x87 control instructions: control and status word, environment, whole state (Intel SDM volume 1, 8.1 and volume 2;
+ * AMD APM volume 2, 11.4.4).
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * x87 instructions that look into numbers: FXAM, FXTRACT, FSCALE, FPREM, FPREM1, the constants, packed decimal (Intel SDM volume 2).
+ * x87 instructions that look into numbers: FXAM, FXTRACT, FSCALE, FPREM, FPREM1, the constants, packed decimal (Intel
+ * SDM volume 2).
  *
  * @module
  */

@@ -1,7 +1,9 @@
 /**
- * The x87 register stack as it lies in the FXSAVE image, and the way exceptions are reported (Intel SDM volume 1, chapter 8; AMD APM volume 1, chapter 6).
+ * The x87 register stack as it lies in the FXSAVE image, and the way exceptions are reported (Intel SDM volume 1,
+ * chapter 8; AMD APM volume 1, chapter 6).
  *
- * The image keeps ST(0) to ST(7) in stack order, so a push or a pop turns all eight; tags are kept by physical register. Instruction and data pointers are not tracked:
+ * The image keeps ST(0) to ST(7) in stack order, so a push or a pop turns all eight; tags are kept by physical
+ * register. Instruction and data pointers are not tracked:
  * they keep what FXRSTOR loaded.
  *
  * @module
@@ -66,7 +68,10 @@ export function checkX87(cpu: Cpu): void {
   if ((cpu.s16[FSW] & FSW_ES) !== 0) cpu.raise(VECTOR_MF);
 }
 
-/** Starts an instruction that has passed its checks and has its memory operand: takes the environment from the control word; C1 becomes 0. */
+/**
+ * Starts an instruction that has passed its checks and has its memory operand: takes the environment from the control
+ * word; C1 becomes 0.
+ */
 export function startX87(cpu: Cpu): void {
   startKeepingC1(cpu);
   cpu.s16[FSW] &= ~FSW_C1;
@@ -179,7 +184,10 @@ export function underflow(cpu: Cpu): boolean {
   return !x87.unmasked(FLAG_INVALID);
 }
 
-/** Makes room for a push. False when ST(7) is in use: the overflow is reported, and when it is masked the default NaN is pushed. */
+/**
+ * Makes room for a push. False when ST(7) is in use: the overflow is reported, and when it is masked the default NaN is
+ * pushed.
+ */
 export function preparePush(cpu: Cpu): boolean {
   if (isEmpty(cpu, 7)) return true;
   signal(cpu, FLAG_INVALID | FSW_SF | FSW_C1);
@@ -190,7 +198,10 @@ export function preparePush(cpu: Cpu): boolean {
   return false;
 }
 
-/** Reports the exceptions that an operation collected, with C1 from its rounding. True when the result is to be written: none of those found before the computation is unmasked. */
+/**
+ * Reports the exceptions that an operation collected, with C1 from its rounding. True when the result is to be written:
+ * none of those found before the computation is unmasked.
+ */
 export function finish(cpu: Cpu): boolean {
   const flags = x87.flags;
   if (flags === 0) return true;

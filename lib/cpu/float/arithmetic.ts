@@ -1,7 +1,9 @@
 /**
- * Exact arithmetic on operands taken apart: add, subtract, multiply, divide, square root, compare, and the rules for NaNs.
+ * Exact arithmetic on operands taken apart: add, subtract, multiply, divide, square root, compare, and the rules for
+ * NaNs.
  *
- * Priority of exceptions and choice of the NaN: Intel SDM volume 1, 4.9.2 and table 4-7; AMD APM volume 1, 4.10 and 6.8.
+ * Priority of exceptions and choice of the NaN: Intel SDM volume 1, 4.9.2 and table 4-7; AMD APM volume 1, 4.10 and
+ * 6.8.
  *
  * @module
  */
@@ -91,7 +93,10 @@ function setValue(
   roundPack(env, format, precisionOf(env, format), sign, a.exponent, a.significand, false, out);
 }
 
-/** Beyond this distance of the leading bits the smaller addend only decides roundings: two significands of 64 bits and room for guard bits. */
+/**
+ * Beyond this distance of the leading bits the smaller addend only decides roundings: two significands of 64 bits and
+ * room for guard bits.
+ */
 const ADD_DISTANCE_MAX = 140;
 /** Guard bits below an addend whose partner is that far away: more than any precision. */
 const ADD_GUARD = 70n;

@@ -1,8 +1,11 @@
 /**
- * binary32 operations on one lane of the working registers (`lanes.ts`): R[lane] = A[lane] op B[lane], exceptions into `sse.flags`.
+ * binary32 operations on one lane of the working registers (`lanes.ts`): R[lane] = A[lane] op B[lane], exceptions into
+ * `sse.flags`.
  *
- * The fast path computes in binary64 and rounds once more with `Math.fround`. For +, -, *, / and square root that double rounding is innocuous, because 53 >= 2 * 24 + 2
- * (Figueroa, "When is double rounding innocuous?", 1995). It is taken for round-to-nearest when operands and result are zero or normal numbers; everything else goes the
+ * The fast path computes in binary64 and rounds once more with `Math.fround`. For +, -, *, / and square root that
+ * double rounding is innocuous, because 53 >= 2 * 24 + 2
+ * (Figueroa, "When is double rounding innocuous?", 1995). It is taken for round-to-nearest when operands and result are
+ * zero or normal numbers; everything else goes the
  * exact way.
  *
  * @module
@@ -289,7 +292,10 @@ const QUIET_NAN_BIT = 0x0040_0000;
 /** The default NaN. */
 const DEFAULT_NAN_BITS = 0xffc0_0000;
 
-/** RCPPS, RCPSS: the reciprocal of B, without exceptions; denormals count as zeros and tiny results become zeros (Intel SDM volume 2, RCPPS). */
+/**
+ * RCPPS, RCPSS: the reciprocal of B, without exceptions; denormals count as zeros and tiny results become zeros (Intel
+ * SDM volume 2, RCPPS).
+ */
 export function rcp32(lane: number): void {
   const bits = B_U32[lane];
   const magnitude = bits & MAGNITUDE;
@@ -303,7 +309,10 @@ export function rcp32(lane: number): void {
   }
 }
 
-/** RSQRTPS, RSQRTSS: the reciprocal of the square root of B, without exceptions; denormals count as zeros (Intel SDM volume 2, RSQRTPS). */
+/**
+ * RSQRTPS, RSQRTSS: the reciprocal of the square root of B, without exceptions; denormals count as zeros (Intel SDM
+ * volume 2, RSQRTPS).
+ */
 export function rsqrt32(lane: number): void {
   const bits = B_U32[lane];
   const magnitude = bits & MAGNITUDE;

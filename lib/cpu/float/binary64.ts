@@ -1,8 +1,11 @@
 /**
- * binary64 operations on one lane of the working registers (`lanes.ts`): R[lane] = A[lane] op B[lane], exceptions into `sse.flags`.
+ * binary64 operations on one lane of the working registers (`lanes.ts`): R[lane] = A[lane] op B[lane], exceptions into
+ * `sse.flags`.
  *
- * The fast path is JavaScript's own arithmetic, which is binary64 rounded to nearest. Whether a result is inexact follows from the error terms of TwoSum and TwoProduct
- * (Knuth; Dekker 1971), which are exact in the range where nothing overflows or becomes denormal. Everything else goes the exact way.
+ * The fast path is JavaScript's own arithmetic, which is binary64 rounded to nearest. Whether a result is inexact
+ * follows from the error terms of TwoSum and TwoProduct
+ * (Knuth; Dekker 1971), which are exact in the range where nothing overflows or becomes denormal. Everything else goes
+ * the exact way.
  *
  * @module
  */

@@ -27,7 +27,10 @@ import {
   setZero,
 } from "./format.ts";
 
-/** Converts `a` to `format`, rounded to the format's full precision. `signalsDenormal`: a denormal operand is an exception (loads and SSE, not x87 stores). */
+/**
+ * Converts `a` to `format`, rounded to the format's full precision. `signalsDenormal`: a denormal operand is an
+ * exception (loads and SSE, not x87 stores).
+ */
 export function convertFormat(
   env: FloatEnvironment,
   format: FloatFormat,
@@ -53,7 +56,8 @@ export function fromInteger(env: FloatEnvironment, format: FloatFormat, value: b
 }
 
 /**
- * The magnitude of the finite operand `a` rounded to an integer. Sets `env.roundedUp` and, when `a` is not an integer, the inexact flag.
+ * The magnitude of the finite operand `a` rounded to an integer. Sets `env.roundedUp` and, when `a` is not an integer,
+ * the inexact flag.
  * The exponent of `a` must be small enough for the integer to be written down: callers exclude great numbers first.
  */
 export function roundMagnitude(env: FloatEnvironment, a: Operand, rounding: number): bigint {
@@ -75,7 +79,10 @@ export function roundMagnitude(env: FloatEnvironment, a: Operand, rounding: numb
   return away ? quotient + 1n : quotient;
 }
 
-/** Converts to a signed integer of `bits` bits. NaNs and values outside the range are invalid and give the integer indefinite, the most negative value. */
+/**
+ * Converts to a signed integer of `bits` bits. NaNs and values outside the range are invalid and give the integer
+ * indefinite, the most negative value.
+ */
 export function toInteger(env: FloatEnvironment, a: Operand, bits: number, rounding: number): bigint {
   if (a.kind === KIND_ZERO) return 0n;
   const limit = 1n << BigInt(bits - 1);
@@ -90,7 +97,10 @@ export function toInteger(env: FloatEnvironment, a: Operand, bits: number, round
   return -limit;
 }
 
-/** Rounds to an integral value of the same format. `signalsDenormal`: a denormal operand is an exception (FRNDINT, not ROUNDPS and its kin). */
+/**
+ * Rounds to an integral value of the same format. `signalsDenormal`: a denormal operand is an exception (FRNDINT, not
+ * ROUNDPS and its kin).
+ */
 export function roundToIntegral(
   env: FloatEnvironment,
   format: FloatFormat,

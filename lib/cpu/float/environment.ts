@@ -1,7 +1,8 @@
 /**
  * The environment of a floating-point operation: rounding, denormal handling and the exception flags it collects.
  *
- * The bits are those of MXCSR and of the x87 control and status words, which agree in bits 5:0 (Intel SDM volume 1, 4.9, 8.1 and 10.2.3; AMD APM volume 1, 4.2.2 and 6.2).
+ * The bits are those of MXCSR and of the x87 control and status words, which agree in bits 5:0 (Intel SDM volume 1,
+ * 4.9, 8.1 and 10.2.3; AMD APM volume 1, 4.2.2 and 6.2).
  *
  * @module
  */
@@ -76,7 +77,10 @@ export class FloatEnvironment {
     this.inexactIsSticky = (mxcsr & this.masks & FLAG_INEXACT) !== 0;
   }
 
-  /** Takes rounding, precision and masks from the x87 control word (Intel SDM volume 1, 8.1.5) and clears the collected flags. */
+  /**
+   * Takes rounding, precision and masks from the x87 control word (Intel SDM volume 1, 8.1.5) and clears the collected
+   * flags.
+   */
   loadControlWord(fcw: number): void {
     this.#mxcsr = -1;
     this.rounding = (fcw >> 10) & 3;

@@ -1,8 +1,10 @@
 /**
  * Floating-point formats, operands taken apart, and the one place where a result is rounded and put together.
  *
- * Follows IEEE 754-2008 as x86 does it: tininess is detected after rounding, a masked underflow is signalled only when the result is also inexact, an unmasked one always
- * (Intel SDM volume 1, 4.9.1). This is the exact path, written over BigInt for all three formats; `binary32.ts` and `binary64.ts` take the common cases away from it.
+ * Follows IEEE 754-2008 as x86 does it: tininess is detected after rounding, a masked underflow is signalled only when
+ * the result is also inexact, an unmasked one always
+ * (Intel SDM volume 1, 4.9.1). This is the exact path, written over BigInt for all three formats; `binary32.ts` and
+ * `binary64.ts` take the common cases away from it.
  *
  * @module
  */
@@ -55,14 +57,20 @@ export const KIND_INFINITY = 2;
 export const KIND_QUIET_NAN = 3;
 /** Kind of operand: a signalling NaN. */
 export const KIND_SIGNALLING_NAN = 4;
-/** Kind of operand: an encoding that x87 does not support (unnormal, pseudo-infinity, pseudo-NaN; Intel SDM volume 1, 8.2.2). */
+/**
+ * Kind of operand: an encoding that x87 does not support (unnormal, pseudo-infinity, pseudo-NaN; Intel SDM volume 1,
+ * 8.2.2).
+ */
 export const KIND_UNSUPPORTED = 5;
 
 /** Bit 62 of a significand aligned to 64 bits: the NaN is quiet. */
 export const QUIET_BIT = 1n << 62n;
 const INTEGER_BIT = 1n << 63n;
 
-/** An operand taken apart. A finite value is `significand * 2^exponent`; a NaN keeps its significand aligned to 64 bits in `significand`. */
+/**
+ * An operand taken apart. A finite value is `significand * 2^exponent`; a NaN keeps its significand aligned to 64 bits
+ * in `significand`.
+ */
 export class Operand {
   /** One of `KIND_*`. */
   kind: number = KIND_ZERO;
@@ -182,10 +190,16 @@ export function setDefaultNan(format: FloatFormat, out: FloatResult): void {
   setNan(format, 1, QUIET_BIT, out);
 }
 
-/** What is added to or taken from the exponent of a result whose overflow or underflow is not masked (x87; Intel SDM volume 1, 8.5.4 and 8.5.5). */
+/**
+ * What is added to or taken from the exponent of a result whose overflow or underflow is not masked (x87; Intel SDM
+ * volume 1, 8.5.4 and 8.5.5).
+ */
 const EXTENDED_EXPONENT_WRAP = 0x6000;
 
-/** Whether the magnitude `quotient` with the remainder `rest` (of `2 * half` units, `sticky`: and a bit more) rounds away from zero. */
+/**
+ * Whether the magnitude `quotient` with the remainder `rest` (of `2 * half` units, `sticky`: and a bit more) rounds
+ * away from zero.
+ */
 function roundsAway(
   rounding: number,
   sign: number,
@@ -209,7 +223,8 @@ function roundsAway(
 }
 
 /**
- * Rounds `significand * 2^exponent` (with `sticky`: plus less than one unit of its last bit) to `precision` bits in the range of `format` and puts it together.
+ * Rounds `significand * 2^exponent` (with `sticky`: plus less than one unit of its last bit) to `precision` bits in the
+ * range of `format` and puts it together.
  * The significand is greater than 0; with `sticky` it has at least two bits more than `precision`.
  */
 export function roundPack(
@@ -307,7 +322,10 @@ function packOverflow(
   }
 }
 
-/** A tiny result under masked underflow: rounded once more from the exact value, at the place of the last bit of a denormal. */
+/**
+ * A tiny result under masked underflow: rounded once more from the exact value, at the place of the last bit of a
+ * denormal.
+ */
 function packDenormal(
   env: FloatEnvironment,
   format: FloatFormat,

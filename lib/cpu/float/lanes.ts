@@ -1,7 +1,8 @@
 /**
  * Working registers of the SSE operations: two 128-bit operands and a result, seen as lanes of every width.
  *
- * An instruction copies its operands to A and B, calls operations lane by lane (`binary32.ts`, `binary64.ts`), and takes R when no exception is unmasked.
+ * An instruction copies its operands to A and B, calls operations lane by lane (`binary32.ts`, `binary64.ts`), and
+ * takes R when no exception is unmasked.
  * They are scratch: nothing in them outlives an instruction.
  *
  * @module

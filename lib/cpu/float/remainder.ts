@@ -1,5 +1,6 @@
 /**
- * The x87 operations that take numbers apart: partial remainder, scaling, extraction (Intel SDM volume 2, FPREM, FPREM1, FSCALE, FXTRACT).
+ * The x87 operations that take numbers apart: partial remainder, scaling, extraction (Intel SDM volume 2, FPREM,
+ * FPREM1, FSCALE, FXTRACT).
  *
  * @module
  */

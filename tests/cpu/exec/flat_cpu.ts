@@ -1,5 +1,6 @@
 /**
- * A processor in flat 32-bit protected mode with a page of code and some of data, which stops at any exception: for tests of single instructions.
+ * A processor in flat 32-bit protected mode with a page of code and some of data, which stops at any exception: for
+ * tests of single instructions.
  *
  * @module
  */
@@ -57,7 +58,9 @@ export function flatCpu(): Cpu {
   return cpu;
 }
 
-/** Executes the instructions whose bytes are given, and returns the vector of the exception that stopped them, or -1. */
+/**
+ * Executes the instructions whose bytes are given, and returns the vector of the exception that stopped them, or -1.
+ */
 export function execute(cpu: Cpu, ...instructions: string[]): number {
   for (const instruction of instructions) {
     const bytes = instruction.split(" ").map((byte) => parseInt(byte, 16));

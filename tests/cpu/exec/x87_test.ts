@@ -130,3 +130,12 @@ Deno.test("packed decimals survive FBLD and FBSTP", () => {
   assertEquals(execute(cpu, "df 23", "df 73 10"), NONE);
   assertEquals([...cpu.m8.slice(DATA + 16, DATA + 26)], digits);
 });
+
+Deno.test("FPTAN pushes 1; FSIN of 2^63 sets C2 and leaves its operand", () => {
+  const cpu = withPointer();
+  assertEquals(execute(cpu, FLD1, "d9 f2"), NONE);
+  assertEquals([top(cpu), cpu.s16[(at.fx + 40) >> 1], cpu.s16[FSW] & 0x400], [6, 0x3fff, 0]);
+  cpu.s16[(at.fx + 40) >> 1] = 0x3fff + 63;
+  assertEquals(execute(cpu, "d9 fe"), NONE);
+  assertEquals([cpu.s16[(at.fx + 40) >> 1], cpu.s16[FSW] & 0x400], [0x3fff + 63, 0x400]);
+});

@@ -1,5 +1,6 @@
 /**
- * An independent reference for rounding: exact rational numbers over BigInt. A result is found by bisection over the format's encodings, which ascend with their values,
+ * An independent reference for rounding: exact rational numbers over BigInt. A result is found by bisection over the
+ * format's encodings, which ascend with their values,
  * and not by shifting bits.
  */
 
@@ -43,7 +44,10 @@ export function valueOf(format: Format, magnitude: bigint): Rational {
   return times({ n: biased === 0 ? fraction : fraction | (1n << p), d: 1n }, power(exponent));
 }
 
-/** The greatest encoding whose value is at most the magnitude; may be that of the greatest finite number for anything above. */
+/**
+ * The greatest encoding whose value is at most the magnitude; may be that of the greatest finite number for anything
+ * above.
+ */
 function below(format: Format, x: Rational): bigint {
   let low = 0n;
   let high = BigInt(2 * format.emax + 1) << BigInt(format.precision - 1);
@@ -127,7 +131,10 @@ export function random(seed: bigint): () => bigint {
   };
 }
 
-/** Encodings of a format that make trouble: around 0, 1, the borders of the exponent range, and random ones. Magnitudes only. */
+/**
+ * Encodings of a format that make trouble: around 0, 1, the borders of the exponent range, and random ones. Magnitudes
+ * only.
+ */
 export function awkward(format: Format, next: () => bigint, count: number): bigint[] {
   const p = BigInt(format.precision - 1);
   const one = BigInt(format.emax) << p;

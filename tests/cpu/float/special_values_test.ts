@@ -153,7 +153,8 @@ Deno.test("a masked underflow is reported only when the result is inexact, an un
 });
 
 Deno.test("tininess is detected after rounding", () => {
-  // (1 - 2^-24) * 2^-126 rounds up to the smallest normal number at its own precision: not tiny. The same just below is.
+  // (1 - 2^-24) * 2^-126 rounds up to the smallest normal number at its own precision: not tiny. The same just below
+  // is.
   checkAll([
     [mul32, 0x3f7fffff, MIN_NORMAL, MIN_NORMAL, UE | PE],
     [mul32, 0x3f800001, 0x007fffff, MIN_NORMAL, DE | PE],
