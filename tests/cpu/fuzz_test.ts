@@ -3,7 +3,7 @@ import { EXIT_BUS } from "../../lib/cpu/state.ts";
 import { fuzz, MODES } from "./fuzz.ts";
 
 /** Programs in each mode. */
-const PROGRAMS = 7000;
+const PROGRAMS = 6700;
 
 for (const mode of MODES) {
   Deno.test(`Random programs in ${mode} mode end in modelled events only`, () => {
