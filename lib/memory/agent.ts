@@ -119,7 +119,10 @@ export class Agent {
     const i32 = this.#i32;
     const depth = i32[(this.block + DEPTH) >>> 2];
     if (depth === 0) return HALTED;
+    const word = ((this.block + RETURNS) >>> 2) + depth - 1;
+    const after = i32[word];
     i32[(this.block + DEPTH) >>> 2] = depth - 1;
-    return i32[((this.block + RETURNS) >>> 2) + depth - 1];
+    i32[word] = 0; // so that two agents in the same state have the same bytes
+    return after;
   }
 }

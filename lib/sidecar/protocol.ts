@@ -1,0 +1,255 @@
+/**
+ * The driver's protocol alone: a node whose processors have no guest, and one VMM thread for each, which runs its
+ * processor a number of times. Reader, response interrupt and, where wanted, threads that stop or remove a processor are
+ * the real ones. All of its state is in a few words of the memory, so that its interleavings can be searched.
+ *
+ * @module
+ */
+import { type Agent, AgentBlock } from "../memory/agent.ts";
+import { MachineMemory, PAGE_SIZE } from "../memory/machine_memory.ts";
+import { DirectPort, type MemoryPort } from "../memory/port.ts";
+import { POLICIES_MAX, policyNamed, policyValue } from "../memory/policy.ts";
+import { HALTED, step, type StepId } from "../memory/steps.ts";
+import { SidecarDriverVpState } from "../layout/hyperv/constants/sidecar.ts";
+import { ControlPage, CpuStatus, SidecarVpSharedMemory } from "../layout/hyperv/sidecar.ts";
+import { beginReader, beginRun, CLIENT_INTERCEPT, ClientThread, RUN_WAIT } from "./client.ts";
+import { SidecarClientState } from "./client_state.ts";
+import { DRIVER_INTERRUPT, ResponseHandler } from "./driver/interrupt.ts";
+import { DRIVER_REMOVE } from "./driver/remove.ts";
+import { DRIVER_STOP } from "./driver/stop.ts";
+import { SidecarDriverState } from "./driver/state.ts";
+import { DRIVER_LOCAL } from "./driver/thread.ts";
+import { park } from "./kernel/command_loop.ts";
+import { GuestlessProcessor, INTERCEPTS_LEFT } from "./kernel/guestless.ts";
+import { KERNEL_LOCAL } from "./kernel/processor.ts";
+import { SidecarNode } from "./node.ts";
+
+const control = ControlPage.at;
+const driver = SidecarDriverState.at;
+const { IDLE, REMOVED } = CpuStatus.values;
+/** Vector of Linux's platform IPI; any but 0 makes the processors interrupt. */
+const RESPONSE_VECTOR = 0xf7;
+/** Words of `Agent.locals32` of the threads here. */
+const ROUNDS = 0;
+const BEGUN = 1;
+
+/** Runs its processor until no rounds are left. What the VMM does with an exit here is to begin the next round. */
+const VMM_RUN: StepId = step<ClientThread>(
+  "vmm.begin-run",
+  beginRound,
+  (thread) => thread.locals32[BEGUN] < thread.locals32[ROUNDS] && thread.result === 0,
+);
+
+function beginRound(thread: ClientThread): StepId {
+  thread.locals32[BEGUN]++;
+  thread.call(VMM_RUN, VMM_RUN); // where the run returns to
+  return beginRun(thread);
+}
+
+/** The prepare hook of bringing a processor online has returned; an error keeps Linux from starting it. */
+const CPU_PREPARED: StepId = step<ClientThread>("linux.start-cpu", (thread) => {
+  return thread.result === 0 ? CPU_STARTED : HALTED;
+});
+
+/** Whether Linux starts the thread's processor now, or has. */
+export function startsProcessor(thread: ClientThread): boolean {
+  return thread.step === CPU_STARTED || thread.step === CPU_PREPARED && thread.result === 0;
+}
+
+/** Linux has started the processor, which must have left the sidecar. */
+export const CPU_STARTED: StepId = step<ClientThread>("linux.cpu-started", () => CPU_STARTED, () => false);
+
+/** What a protocol is made of. */
+export interface ProtocolOptions {
+  /** Sidecar processors, 1 to 31. */
+  readonly vps: number;
+  /** Runs of each. */
+  readonly rounds: number;
+  /** Chosen policy values by policy name; the others have their defaults. */
+  readonly policies?: Readonly<Record<string, string>>;
+  /** Processors, from 1, each of which a further thread asks once to stop. */
+  readonly stop?: readonly number[];
+  /** Processors, from 1, each of which Linux brings online at any time. */
+  readonly remove?: readonly number[];
+  /** Intercepts that VTL0 of each processor makes before it runs on until it is interrupted; `rounds` when absent. */
+  readonly intercepts?: number;
+}
+
+/** A range of the memory in bytes. */
+export interface Range {
+  readonly at: number;
+  readonly bytes: number;
+}
+
+const LINE = 64;
+const up = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit;
+
+/** A node without guests and everything around it. The same options give the same memory, byte by byte. */
+export class SidecarProtocol {
+  readonly options: ProtocolOptions;
+  readonly memory: MachineMemory;
+  readonly node: SidecarNode;
+  /** The VMM's threads, one for each processor: of processor 1, 2, ... */
+  readonly starters: readonly ClientThread[];
+  readonly reader: ClientThread;
+  readonly handler: ResponseHandler;
+  /** The processors 1, 2, ... */
+  readonly processors: readonly GuestlessProcessor[];
+  /** Threads that stop a run, as `options.stop` asks. */
+  readonly stoppers: readonly ClientThread[];
+  /** Linux's threads that bring a processor online, as `options.remove` asks. */
+  readonly removers: readonly ClientThread[];
+  /** All of them, in a fixed order. */
+  readonly agents: readonly Agent[];
+  /** Byte offset of the policy area. */
+  readonly policies: number;
+  /** Every byte of the memory that a step can change lies in one of these; offsets and sizes are multiples of 4. */
+  readonly mutable: readonly Range[];
+  readonly #clients: number;
+
+  /** Lays out and initialises a protocol: every processor is IDLE and parked. Throws `BadInput` on unknown policies. */
+  constructor(options: ProtocolOptions, port?: (memory: MachineMemory) => MemoryPort) {
+    this.options = options;
+    const { vps, rounds, stop = [], remove = [] } = options;
+    const slots = vps + 1;
+    const threads = vps + 1 + stop.length + remove.length;
+    const sharedPages = PAGE_SIZE;
+    const driverState = sharedPages + slots * SidecarVpSharedMemory.size;
+    const clients = driverState + up(SidecarDriverState.size, LINE);
+    const requests = clients + slots * SidecarClientState.size;
+    this.policies = requests + up(slots * 4, LINE);
+    const blocks = this.policies + POLICIES_MAX;
+    const memory = MachineMemory.allocate(blocks + (threads + 1 + vps) * AgentBlock.size);
+    this.memory = memory;
+    this.#clients = clients;
+    const direct = port?.(memory) ?? new DirectPort(memory);
+    this.node = new SidecarNode({
+      memory,
+      index: 0,
+      controlPage: 0,
+      sharedPages,
+      driver: driverState,
+      baseVp: 0,
+      vpCount: slots,
+      threads,
+      requestWords: Array.from({ length: slots }, (_, slot) => requests + slot * 4),
+      policies: this.policies,
+    });
+    const { node } = this;
+
+    let block = blocks;
+    let thread = 0;
+    const nextBlock = () => (block += AgentBlock.size) - AgentBlock.size;
+    const newThread = (name: string, slot: number, onBaseCpu = false) => {
+      const created = new ClientThread(name, node, nextBlock(), direct, thread++, clients, onBaseCpu);
+      created.locals32[DRIVER_LOCAL.SLOT] = slot;
+      return created;
+    };
+    const numbers = Array.from({ length: vps }, (_, vp) => vp + 1);
+    this.starters = numbers.map((slot) => newThread(`vmm${slot}`, slot));
+    this.reader = newThread("reader", 0, true);
+    this.stoppers = stop.map((slot) => newThread(`stop${slot}`, slot));
+    this.removers = remove.map((slot) => newThread(`online${slot}`, slot));
+    this.handler = new ResponseHandler("irq", node, nextBlock(), direct);
+    this.processors = numbers.map((slot) => new GuestlessProcessor(node, slot, nextBlock(), direct, stop.length > 0));
+    this.agents = [
+      ...this.starters,
+      this.reader,
+      this.handler,
+      ...this.stoppers,
+      ...this.removers,
+      ...this.processors,
+    ];
+
+    for (const [name, value] of Object.entries(options.policies ?? {})) {
+      const chosen = policyNamed(name);
+      memory.u8[this.policies + chosen.index] = policyValue(chosen, value);
+    }
+    memory.u32[control.cpu_count >>> 2] = slots;
+    memory.u32[control.response_vector >>> 2] = RESPONSE_VECTOR;
+    memory.u8.fill(IDLE, node.statuses + 1, node.statuses + slots);
+    memory.u8[node.statuses] = REMOVED;
+    memory.u8.fill(SidecarDriverVpState.values.AVAILABLE, node.vpStates, node.vpStates + slots);
+    memory.u8[node.vpStates] = SidecarDriverVpState.values.REMOVED;
+    for (const starter of this.starters) {
+      starter.locals32[ROUNDS] = rounds;
+      starter.step = rounds > 0 ? beginRound(starter) : VMM_RUN;
+    }
+    this.reader.step = beginReader(this.reader);
+    this.handler.step = DRIVER_INTERRUPT;
+    for (const stopper of this.stoppers) stopper.step = stopper.call(DRIVER_STOP, HALTED);
+    for (const remover of this.removers) remover.step = remover.call(DRIVER_REMOVE, CPU_PREPARED);
+    for (const processor of this.processors) {
+      processor.locals32[INTERCEPTS_LEFT] = options.intercepts ?? rounds;
+      processor.step = park(processor);
+    }
+
+    const statusWords = up(slots, 4);
+    this.mutable = [
+      { at: node.needsAttention, bytes: 4 },
+      { at: node.statuses, bytes: statusWords },
+      ...numbers.flatMap((slot) => [
+        { at: node.commandPage(slot), bytes: 8 },
+        { at: node.requestData(slot), bytes: 4 },
+        { at: node.requestWords[slot], bytes: 4 },
+        { at: this.client(slot) + SidecarClientState.at.run_state, bytes: 4 },
+        { at: this.client(slot) + SidecarClientState.at.panicked, bytes: 4 },
+      ]),
+      { at: node.vpStates, bytes: statusWords },
+      { at: node.needsVpScan, bytes: driver.waiters - driver.needs_vp_scan + 4 * Math.ceil(threads / 32) },
+      { at: driverState + driver.request_due, bytes: statusWords },
+      ...this.agents.flatMap(changingWords),
+    ];
+  }
+
+  /** Byte offset of the client's state of processor `slot`. */
+  client(slot: number): number {
+    return this.#clients + slot * SidecarClientState.size;
+  }
+
+  /** How many exits the VMM's thread of processor `slot` has handled. */
+  handled(slot: number): number {
+    const starter = this.starters[slot - 1];
+    return starter.locals32[BEGUN] - (starter.step === VMM_RUN && starter.result === 0 ? 0 : 1);
+  }
+
+  /** How many runs the VMM's thread of processor `slot` has begun. */
+  begun(slot: number): number {
+    return this.starters[slot - 1].locals32[BEGUN];
+  }
+
+  /** How many runs processor `slot` has completed. */
+  completed(slot: number): number {
+    return this.processors[slot - 1].locals32[KERNEL_LOCAL.COMMANDS];
+  }
+
+  /** Whether the next step of the VMM's thread of processor `slot` touches the command page, and can be taken. */
+  touchesPage(slot: number): boolean {
+    const starter = this.starters[slot - 1];
+    return (starter.step === VMM_RUN || starter.step === RUN_WAIT) && starter.enabled;
+  }
+
+  /** Whether no agent can take a step. */
+  get quiescent(): boolean {
+    return this.agents.every((agent) => !agent.enabled);
+  }
+
+  /** Whether every thread of the VMM and of Linux has come to its end. */
+  get done(): boolean {
+    return this.starters.every((thread) => thread.step === VMM_RUN && !thread.enabled) &&
+      this.stoppers.every((thread) => thread.halted) &&
+      this.removers.every((thread) => thread.halted || thread.step === CPU_STARTED);
+  }
+}
+
+/** The words of an agent's block that its steps change here. */
+function changingWords(agent: Agent): Range[] {
+  const local = (index: number) => ({ at: agent.block + AgentBlock.at.locals + index * 4, bytes: 4 });
+  const calls = { at: agent.block, bytes: AgentBlock.at.returns + 8 };
+  if (agent instanceof ResponseHandler) return [{ at: agent.block, bytes: 4 }];
+  if (agent instanceof GuestlessProcessor) {
+    return [calls, local(KERNEL_LOCAL.COMMANDS), local(KERNEL_LOCAL.PANICKED), local(INTERCEPTS_LEFT)];
+  }
+  const { SLOT, RESULT, INDEX, WARNINGS } = DRIVER_LOCAL;
+  return [calls, ...[BEGUN, CLIENT_INTERCEPT, SLOT, RESULT, INDEX, WARNINGS].map(local)];
+}
