@@ -521,3 +521,74 @@ Deno.test("a pending software event skips the instruction it stands for; a pendi
     assertEquals(machine.out[1], Number(machine.labels.get(label)));
   }
 });
+
+Deno.test("an NMI waits until the IRET of the one before it", () => {
+  const machine = guestMachine(
+    "long",
+    longProgram(
+      "out 0x10, al\nmov al, 1\nout 0x80, al\nout 0xf4, al",
+      { 2: gate64(INTERRUPT32, 8, "nmi") },
+      `nmi: mov al, 2
+       out 0x10, al                    ; another one arrives
+       mov al, 3
+       out 0x80, al
+       iretq`,
+    ),
+  );
+  const { s32, bus } = machine.cpu;
+  const out = bus.out.bind(bus);
+  let nmis = 0;
+  bus.out = (cpu, i, port, size, value) => {
+    out(cpu, i, port, size, value);
+    if (port !== 0x10 || nmis++ >= 2) return;
+    s32[CpuState.at.nmi_pending >> 2] = 1;
+    cpu.updateSlow();
+  };
+  machine.run();
+  // Each handler runs to its end before the next begins; the program goes on after both.
+  assertEquals(machine.out.slice(1, 6), [2, 3, 2, 3, 1]);
+});
+
+Deno.test("protected mode: a double fault through a task gate runs in its own task with the error code on its stack", () => {
+  const machine = guestMachine(
+    "protected",
+    `lgdt [gdtp]
+     lidt [idtp]
+     mov ax, 0x18
+     ltr ax
+     here: ud2
+     ${
+      gdt([
+        segment(CODE0, FLAT32),
+        segment(DATA0, FLAT32),
+        segment(TSS32, 0, "tss", TSS32_LIMIT),
+        segment(TSS32, 0, "other", TSS32_LIMIT),
+      ])
+    }
+     ${idt(0x20, { [VECTOR_DF]: gate(0x85, 0x20) })}
+     ${tss32("tss", 0x60000)}
+     task: pop eax
+     out 0x80, eax
+     str eax
+     out 0x80, eax
+     pushf
+     pop eax
+     out 0x80, eax
+     out 0xf4, al
+     align 8
+     other: times 7 dd 0
+     dd 0, task, 2
+     times 4 dd 0
+     dd 0x50000, 0, 0, 0
+     dd 0x10, 8, 0x10, 0x10, 0, 0, 0
+     dw 0, 0x68
+     times 0x20 db 0
+     db 0xff`,
+  );
+  machine.run();
+  assertEquals(machine.out.slice(0, 3), [0, 0x20, 0x4002]);
+  const { dv } = machine.cpu;
+  const tss = Number(machine.labels.get("tss"));
+  assertEquals(dv.getUint32(tss + 0x20, true), Number(machine.labels.get("here")), "the old task's EIP");
+  assertEquals(dv.getUint16(Number(machine.labels.get("other")), true), 0x18, "the link");
+});
