@@ -3,8 +3,10 @@
  * chapter 8; AMD APM volume 1, chapter 6).
  *
  * The image keeps ST(0) to ST(7) in stack order, so a push or a pop turns all eight; tags are kept by physical
- * register. Instruction and data pointers are not tracked:
- * they keep what FXRSTOR loaded.
+ * register. Instruction and data pointers are not tracked: they keep what FXRSTOR loaded.
+ *
+ * A pending exception is always reported as #MF: the legacy way through FERR# and an interrupt controller (CR0.NE clear)
+ * is not modelled.
  *
  * @module
  */

@@ -2,9 +2,8 @@
  * Floating-point formats, operands taken apart, and the one place where a result is rounded and put together.
  *
  * Follows IEEE 754-2008 as x86 does it: tininess is detected after rounding, a masked underflow is signalled only when
- * the result is also inexact, an unmasked one always
- * (Intel SDM volume 1, 4.9.1). This is the exact path, written over BigInt for all three formats; `binary32.ts` and
- * `binary64.ts` take the common cases away from it.
+ * the result is also inexact, an unmasked one always (Intel SDM volume 1, 4.9.1). This is the exact path, written over
+ * BigInt for all three formats; `binary32.ts` and `binary64.ts` take the common cases away from it.
  *
  * @module
  */
@@ -94,14 +93,24 @@ export class FloatResult {
   significand = 0n;
 }
 
+const float = new Float64Array(1);
+const words = new Uint32Array(float.buffer);
+
 /** Number of significant bits of `x`, 0 for 0. */
 export function bitLength(x: bigint): number {
-  let n = 0;
-  while (x >= 0x1_0000_0000n) {
-    x >>= 32n;
-    n += 32;
+  if (x === 0n) return 0;
+  let above = 0;
+  let approximate = Number(x);
+  while (approximate === Infinity) {
+    x >>= 512n;
+    above += 512;
+    approximate = Number(x);
   }
-  return n + 32 - Math.clz32(Number(x));
+  float[0] = approximate;
+  const length = (words[1] >>> 20) - 1022;
+  // The conversion may have rounded up to a power of two.
+  const isPower = words[0] === 0 && (words[1] & 0xf_ffff) === 0;
+  return above + (isPower && x >> BigInt(length - 1) === 0n ? length - 1 : length);
 }
 
 /** Takes a binary32 or binary64 value apart. Denormals become zeros under DAZ. */
@@ -142,11 +151,10 @@ export function unpackExtended(signExponent: number, significand: bigint, out: O
   out.significand = significand;
   out.denormal = false;
   out.exponent = (biased === 0 ? 1 : biased) - EXTENDED80.bias - 63;
-  const integer = (significand & INTEGER_BIT) !== 0n;
   if (biased === 0) {
     out.kind = significand === 0n ? KIND_ZERO : KIND_FINITE;
     out.denormal = significand !== 0n;
-  } else if (!integer) {
+  } else if (significand < INTEGER_BIT) {
     out.kind = KIND_UNSUPPORTED;
   } else if (biased !== 0x7fff) {
     out.kind = KIND_FINITE;
