@@ -2,6 +2,8 @@
  * Bits of CR4, and which bits of the control registers exist (AMD64 Architecture Programmer's Manual volume 2, chapter 3).
  * The bits of CR0, EFER and RFLAGS stand beside the state.
  *
+ * Not modelled, and so refused: VME and PVI, PCIDE, SMAP, protection keys, 5-level paging, CET.
+ *
  * @module
  */
 import {
@@ -27,10 +29,6 @@ export const CR0_DEFINED: number = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | 
   CR0_CD |
   CR0_PG;
 
-/** CR4: virtual-8086 mode extensions. */
-export const CR4_VME = 1 << 0;
-/** CR4: protected-mode virtual interrupts. */
-export const CR4_PVI = 1 << 1;
 /** CR4: RDTSC only at CPL 0. */
 export const CR4_TSD = 1 << 2;
 /** CR4: debugging extensions: DR4 and DR5 are undefined, I/O breakpoints exist. */
@@ -53,8 +51,6 @@ export const CR4_OSXMMEXCPT = 1 << 10;
 export const CR4_UMIP = 1 << 11;
 /** CR4: RDFSBASE and its sisters. */
 export const CR4_FSGSBASE = 1 << 16;
-/** CR4: process-context identifiers. */
-export const CR4_PCIDE = 1 << 17;
 /** CR4: XSAVE and XCR0. */
 export const CR4_OSXSAVE = 1 << 18;
 /** CR4: no supervisor fetches from user pages. */

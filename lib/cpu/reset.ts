@@ -84,7 +84,7 @@ function powerUp(cpu: Cpu): void {
 /** State that an INIT does not touch, as ranges of byte offsets. */
 const KEPT: readonly (readonly [from: number, to: number])[] = [
   [at.xcr0, at.dr0],
-  [at.star, at.pdpte],
+  [at.star, at.tsc_offset],
   [at.tsc_offset, at.interrupt_shadow],
 ];
 

@@ -40,9 +40,9 @@ export const SELECTOR_LOCAL = 4;
 export const SELECTOR_ERROR = 0xfffc;
 
 /** Position of the DPL in a segment's attributes. */
-export const SEG_DPL_SHIFT = 5;
+const SEG_DPL_SHIFT = 5;
 /** The type field of a segment's attributes with the S bit: distinguishes every kind of descriptor. */
-export const SEG_KIND = 0x1f;
+const SEG_KIND = 0x1f;
 
 /** System descriptor: available 16-bit TSS. */
 export const SYSTEM_TSS16 = 0x1;

@@ -89,7 +89,7 @@ export const CpuState = structure("CpuState", 0x600, [
   ["mtrr_def_type", 0x1f0, u64, "MSR 2FF"],
   ["mtrr_fixed", 0x1f8, array(u64, 11), "Fixed-range MTRRs: MSR 250, 258, 259, 268 to 26F"],
   ["mtrr_variable", 0x250, array(u64, 16), "Variable-range MTRRs, base and mask in turn: MSR 200 to 20F"],
-  ["pdpte", 0x2d0, array(u64, 4), "The four page-directory pointers that a load of CR3 reads with PAE paging"],
+  reserved(0x2d0, 32),
   ["tsc_offset", 0x2f0, u64, "What is added to the machine's time-stamp counter"],
   ["instructions", 0x2f8, u64, "Instructions completed since reset"],
   ["fx", 0x300, bytes(512), "Live x87 and SSE state as an FXSAVE64 image"],
@@ -331,8 +331,6 @@ export const EXIT_SHUTDOWN = 8;
 export const EXIT_INTERRUPT_WINDOW = 9;
 /** Exit reason: RDTSC or RDTSCP. */
 export const EXIT_RDTSC = 10;
-/** Exit reason: a task switch in protected mode, which the model does not perform. */
-export const EXIT_TASK_SWITCH = 11;
 /** First exit reason that a bus may use for its own purposes. */
 export const EXIT_BUS = 32;
 

@@ -66,9 +66,9 @@ export const TASK_JUMP = 0;
 /** A far CALL. */
 export const TASK_CALL = 1;
 /** An IRET with NT set. */
-export const TASK_RETURN = 2;
+const TASK_RETURN = 2;
 /** An interrupt or exception. */
-export const TASK_EVENT = 3;
+const TASK_EVENT = 3;
 
 const CR0 = CpuState.at.cr0 >>> 2;
 const CR3 = CpuState.at.cr3 >>> 2;

@@ -30,12 +30,12 @@ const ATTRIBUTES_HIGH_VMCB = 0xf00;
 const PRESENT = 0x80;
 
 /** Attributes as in a VMCB, from the descriptor's form. */
-export function attributesToVmcb(attributes: number): number {
+function attributesToVmcb(attributes: number): number {
   return (attributes & ATTRIBUTES_LOW) | ((attributes >>> ATTRIBUTES_HIGH_SHIFT) & ATTRIBUTES_HIGH_VMCB);
 }
 
 /** Attributes in the descriptor's form, from a VMCB's. */
-export function attributesFromVmcb(attributes: number): number {
+function attributesFromVmcb(attributes: number): number {
   return (attributes & ATTRIBUTES_LOW) | ((attributes & ATTRIBUTES_HIGH_VMCB) << ATTRIBUTES_HIGH_SHIFT);
 }
 
