@@ -1,0 +1,69 @@
+/**
+ * What the step under way has accessed: the words that it may have changed, and the cells that it read and wrote.
+ *
+ * @module
+ */
+import { type Accesses, addCell, type Cells, noAccesses } from "./cells.ts";
+import type { StateMap } from "./state_map.ts";
+
+/** Notes that one step can make; a longer list means "look at every word". */
+const LOG_MAX = 4096;
+
+/** Collects the accesses of one step at a time. */
+export class AccessRecorder {
+  readonly #map: StateMap;
+  readonly #cells: Cells;
+  /** Whether cells are noted. */
+  on = false;
+  /** Cells that the step, or an `enabled` condition, accessed so far. */
+  readonly accesses: Accesses = noAccesses();
+  /** State words that were written through a port; `logged` of them. */
+  readonly log: Int32Array = new Int32Array(LOG_MAX);
+  /** How many entries of `log` are valid. */
+  logged = 0;
+
+  /** A recorder for the state of `map`. */
+  constructor(map: StateMap, cells: Cells) {
+    this.#map = map;
+    this.#cells = cells;
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.logged = 0;
+    if (!this.on) return;
+    this.accesses.reads.fill(0);
+    this.accesses.writes.fill(0);
+  }
+
+  /** A read of `bytes` bytes at `at`. */
+  read(at: number, bytes: number): void {
+    if (this.on) this.#cells.touch(this.accesses.reads, at, bytes);
+  }
+
+  /** A write of `bytes` bytes at `at`. Throws `RangeError` when nobody has declared that they can change. */
+  write(at: number, bytes: number): void {
+    const last = at + bytes - 1;
+    for (let byte = at; byte <= last; byte = (byte & ~3) + 4) {
+      const index = this.#map.index(byte);
+      if (index < 0) throw new RangeError(`A step writes byte ${byte}, which is not among the mutable ranges`);
+      if (this.logged < LOG_MAX) this.log[this.logged++] = index;
+    }
+    if (this.on) this.#cells.touch(this.accesses.writes, at, bytes);
+  }
+
+  /** Whether so much was written that the log is not complete. */
+  get overflowed(): boolean {
+    return this.logged === LOG_MAX;
+  }
+
+  /** Notes a read of a cell that stands for something else. */
+  readCell(cell: number): void {
+    if (this.on) addCell(this.accesses.reads, cell);
+  }
+
+  /** Notes a write of a cell that stands for something else. */
+  writeCell(cell: number): void {
+    if (this.on) addCell(this.accesses.writes, cell);
+  }
+}

@@ -1,0 +1,494 @@
+/**
+ * The present state of an exploration: it takes steps of actors, goes back, and keeps the state's fingerprint.
+ *
+ * Actors are the system's agents, then, under x86-TSO, one store buffer for each processor, whose step lets its oldest
+ * store reach memory. After a step the words that it may have changed are compared with a mirror of the state; every
+ * change goes to an undo log, from which going back restores them without running anything again.
+ *
+ * @module
+ */
+import type { Agent } from "../memory/agent.ts";
+import { AgentBlock, RETURN_STACK_DEPTH } from "../memory/agent.ts";
+import type { MemoryPort } from "../memory/port.ts";
+import { type Step, type StepId, stepName, STEPS } from "../memory/steps.ts";
+import { AccessRecorder } from "./access_recorder.ts";
+import { type Accesses, addCell, Cells } from "./cells.ts";
+import { type Chooser, type PortContext, SequentialPort, StoreBufferPort } from "./exploring_port.ts";
+import { mixHigh, mixLow } from "./hash.ts";
+import { type Run, StateMap } from "./state_map.ts";
+import { STORE_BUFFER_WORDS, StoreBuffers } from "./store_buffers.ts";
+import { ACTORS_MAX, type MemoryModel, type Property, type System } from "./system.ts";
+
+const UNDO_FIRST = 4096;
+const STEP = AgentBlock.at.step;
+const RETURNS = AgentBlock.at.returns;
+
+/** A copy of the state's changeable part; good for the engine that made it, and for no other. */
+export type Snapshot = Int32Array;
+
+/** One choice of a schedule: who takes a step, and which of its outcomes it has. */
+export interface Choice {
+  readonly actor: number;
+  readonly outcome: number;
+}
+
+/** Chooses the first outcome. */
+const FIRST: Chooser = { nextChoice: () => 0 };
+
+/** What a property knows of an agent's program counter. */
+interface Watch {
+  readonly agent: number;
+  readonly steps: ReadonlySet<StepId>;
+  /** The property, as a mask. */
+  readonly property: number;
+}
+
+/** See the module's description. */
+export class Engine {
+  readonly system: System;
+  readonly memoryModel: MemoryModel;
+  /** Names of the actors: agents, then store buffers. */
+  readonly actorNames: readonly string[];
+  /** How many of the actors are agents. */
+  readonly agentCount: number;
+  /** Processor of each agent, and behind them of each store buffer. */
+  readonly processors: readonly number[];
+  /** Actors that weak fairness covers, as a mask. */
+  readonly fairMask: number;
+  /** Words of the state: those of the memory, then those of the store buffers. */
+  readonly stateWords: number;
+  /** The fingerprint's halves. */
+  hashLow = 0;
+  hashHigh = 0;
+  /** Steps taken, going back not counted. */
+  transitions = 0;
+  /** Steps from where the path began to the present state. */
+  depth = 0;
+  /** Outcomes that the last step could have had; 1 for a step that did not choose. */
+  outcomes = 1;
+  /** The outcome that it had. */
+  outcome = 0;
+  /** Whether any property looks at everything, so that no order of two steps may be left out. */
+  readonly watchesAll: boolean;
+  /** A number for the state of each agent's own block. */
+  readonly localHash: Int32Array;
+
+  readonly #map: StateMap;
+  readonly #memory: Int32Array;
+  readonly #mirror: Int32Array;
+  readonly #initial: Int32Array;
+  readonly #memoryWords: number;
+  readonly #buffers: StoreBuffers;
+  readonly #recorder: AccessRecorder;
+  readonly #context: PortContext;
+  readonly #agents: readonly Agent[];
+  readonly #steps: readonly Step<Agent>[] = STEPS;
+  readonly #stepWord: Int32Array;
+  /** Words that each agent may write without its port. */
+  readonly #scans: readonly (readonly Run[])[];
+  readonly #scansAll: readonly boolean[];
+  readonly #owner: Int32Array;
+  /** The properties that look at each word, as a mask. */
+  readonly #watchers: Int32Array;
+  readonly #firstPropertyCell: number;
+  readonly #stepWatches: readonly Watch[];
+  readonly #note: (at: number, bytes: number, write: boolean) => void;
+  readonly #afterRestore: (() => void) | undefined;
+  #undoIndex = new Int32Array(UNDO_FIRST);
+  #undoValue = new Int32Array(UNDO_FIRST);
+  #undo = 0;
+  readonly #touched: number[] = [];
+  readonly #isTouched: Uint8Array;
+  #chooser: Chooser = FIRST;
+  #enabled = 0;
+  #enabledKnown = false;
+  #path = new Int32Array(UNDO_FIRST);
+
+  /**
+   * Gives the agents of `system` the explorer's ports; the present contents of the memory are the initial state.
+   * Throws `RangeError` for more actors than a mask holds.
+   */
+  constructor(system: System, memoryModel: MemoryModel = "sc") {
+    const { memory, agents } = system;
+    this.system = system;
+    this.memoryModel = memoryModel;
+    this.#agents = agents.map(({ agent }) => agent);
+    this.agentCount = agents.length;
+    const numbers = agents.map(({ processor }, index) => processor ?? -1 - index);
+    const distinct = [...new Set(numbers)];
+    const processors = numbers.map((number) => distinct.indexOf(number));
+    const buffers = memoryModel === "tso" ? distinct.length : 0;
+    this.processors = [...processors, ...Array.from({ length: buffers }, (_, processor) => processor)];
+    const names = this.#agents.map(({ name }) => name);
+    this.actorNames = [...names, ...distinct.slice(0, buffers).map((_, p) => bufferName(names, processors, p))];
+    if (this.actorNames.length > ACTORS_MAX) {
+      throw new RangeError(`${this.actorNames.length} agents and store buffers, at most ${ACTORS_MAX} can be explored`);
+    }
+    let fair = 0;
+    agents.forEach(({ environment }, index) => fair |= environment ? 0 : 1 << index);
+    for (let index = this.agentCount; index < this.actorNames.length; index++) fair |= 1 << index;
+    this.fairMask = fair;
+
+    this.#map = new StateMap(system.mutable, memory.buffer.byteLength);
+    const { properties } = system;
+    const cells = new Cells(this.#map, distinct.length + properties.length);
+    this.#recorder = new AccessRecorder(this.#map, cells);
+    this.#buffers = new StoreBuffers(buffers, memory, this.#recorder);
+    this.#context = { memory, recorder: this.#recorder, chooser: { nextChoice: (count) => this.#choose(count) } };
+    this.#memory = memory.i32;
+    this.#memoryWords = this.#map.size;
+    this.stateWords = this.#map.size + this.#buffers.words.length;
+    this.#mirror = new Int32Array(this.stateWords);
+    this.#isTouched = new Uint8Array(this.stateWords);
+    this.#map.words.forEach((word, index) => this.#mirror[index] = this.#memory[word]);
+    this.#initial = this.#mirror.slice();
+
+    this.#stepWord = Int32Array.from(this.#agents, ({ block }) => (block + STEP) >>> 2);
+    this.#owner = new Int32Array(this.stateWords).fill(-1);
+    this.localHash = new Int32Array(this.actorNames.length);
+    this.#scansAll = agents.map(({ writes }) => writes === undefined);
+    this.#scans = agents.map(({ agent, writes }, index) => {
+      const block = { at: agent.block, bytes: AgentBlock.size };
+      for (const { from, to } of this.#map.runsIn([block])) this.#owner.fill(index, from, to);
+      return writes === undefined ? this.#map.runs : this.#map.runsIn([block, ...writes]);
+    });
+    this.watchesAll = properties.some((property) => property.when === "always" && property.watches === undefined);
+    this.#firstPropertyCell = distinct.length;
+    this.#watchers = new Int32Array(this.stateWords);
+    this.#stepWatches = this.#watch(properties);
+    this.#note = (at, bytes, write) => cells.touch(this.#recorder.accesses[write ? "writes" : "reads"], at, bytes);
+    this.#afterRestore = system.afterRestore?.bind(system);
+    agents.forEach(({ agent }, index) => agent.port = this.#port(processors[index]));
+  }
+
+  /** Number of the actor called `name`, or -1. */
+  actor(name: string): number {
+    return this.actorNames.indexOf(name);
+  }
+
+  /** The step that an actor takes next. A store buffer's is always the same. */
+  stepName(actor: number): string {
+    return actor < this.agentCount ? stepName(this.#memory[this.#stepWord[actor]]) : DRAIN_STEP;
+  }
+
+  /** The agent of a number, or nothing for a store buffer. */
+  agent(actor: number): Agent | undefined {
+    return this.#agents[actor];
+  }
+
+  /** Who decides the outcomes of steps that choose. */
+  set chooser(chooser: Chooser) {
+    this.#chooser = chooser;
+  }
+
+  // --- Steps --------------------------------------------------------------------------------------------------------
+
+  /** The actors that can take a step now, as a mask. */
+  enabled(): number {
+    if (this.#enabledKnown) return this.#enabled;
+    let mask = 0;
+    const memory = this.#memory;
+    for (let actor = 0; actor < this.agentCount; actor++) {
+      const { enabled } = this.#steps[memory[this.#stepWord[actor]]];
+      if (enabled === undefined || enabled(this.#agents[actor])) mask |= 1 << actor;
+    }
+    const buffers = this.actorNames.length - this.agentCount;
+    for (let processor = 0; processor < buffers; processor++) {
+      if (this.#buffers.used(processor) !== 0) mask |= 1 << (this.agentCount + processor);
+    }
+    this.#enabled = mask;
+    this.#enabledKnown = true;
+    return mask;
+  }
+
+  /** Whether actor `actor` can take a step now. */
+  isEnabled(actor: number): boolean {
+    if (actor >= this.agentCount) return this.#buffers.used(this.processors[actor]) !== 0;
+    const { enabled } = this.#steps[this.#memory[this.#stepWord[actor]]];
+    return enabled === undefined || enabled(this.#agents[actor]);
+  }
+
+  /** Takes a step of `actor`, which is enabled. Throws an `Error` that names the step when its code fails. */
+  execute(actor: number): void {
+    this.transitions++;
+    this.#enabledKnown = false;
+    this.outcomes = 1;
+    this.outcome = 0;
+    const recorder = this.#recorder;
+    recorder.clear();
+    if (actor >= this.agentCount) {
+      this.#buffers.drainOldest(this.processors[actor]);
+      this.#commitLog();
+    } else {
+      const agent = this.#agents[actor];
+      const word = this.#stepWord[actor];
+      const before = this.#memory[word];
+      if (recorder.on) this.system.footprint?.(agent, before, this.#note);
+      try {
+        this.#memory[word] = this.#steps[before].run(agent);
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        throw new Error(`Step '${stepName(before)}' of '${agent.name}' failed: ${reason}`, { cause: error });
+      }
+      if (recorder.on) this.#watchStep(actor, before, this.#memory[word]);
+      this.#commitScan(actor);
+    }
+    if (this.memoryModel === "tso") this.#commitBuffer(this.processors[actor]);
+    if (this.depth * 2 === this.#path.length) this.#path = grown(this.#path);
+    this.#path[this.depth * 2] = actor;
+    this.#path[this.depth * 2 + 1] = this.outcome;
+    this.depth++;
+  }
+
+  /** The choices that led from where the path began to the present state. */
+  path(): Choice[] {
+    const choices: Choice[] = [];
+    for (let k = 0; k < this.depth; k++) {
+      choices.push({ actor: this.#path[k * 2], outcome: this.#path[k * 2 + 1] });
+    }
+    return choices;
+  }
+
+  /** How far the undo log reaches now. */
+  get mark(): number {
+    return this.#undo;
+  }
+
+  /** Goes back to depth `depth`, where the undo log reached `mark` and the fingerprint was `low` and `high`. */
+  undo(depth: number, mark: number, low: number, high: number): void {
+    this.depth = depth;
+    this.#enabledKnown = false;
+    if (this.#undo === mark) return;
+    const mirror = this.#mirror;
+    while (this.#undo > mark) {
+      const index = this.#undoIndex[--this.#undo];
+      const value = this.#undoValue[this.#undo];
+      const owner = this.#owner[index];
+      if (owner >= 0) this.localHash[owner] ^= mixLow(index, mirror[index]) ^ mixLow(index, value);
+      mirror[index] = value;
+      this.#put(index, value);
+    }
+    this.hashLow = low;
+    this.hashHigh = high;
+    this.#afterRestore?.();
+  }
+
+  /** A copy of the state. */
+  snapshot(): Snapshot {
+    const touched = this.#touched;
+    const copy = new Int32Array(touched.length);
+    for (let k = 0; k < copy.length; k++) copy[k] = this.#mirror[touched[k]];
+    return copy;
+  }
+
+  /** Makes a copied state the present one; undo log and path begin there. Without an argument: the initial state. */
+  restore(snapshot: Snapshot = EMPTY): void {
+    const touched = this.#touched;
+    for (let k = 0; k < touched.length; k++) {
+      const index = touched[k];
+      const value = k < snapshot.length ? snapshot[k] : this.#initial[index];
+      if (this.#mirror[index] === value) continue;
+      this.#change(index, value);
+      this.#put(index, value);
+    }
+    this.#undo = 0;
+    this.depth = 0;
+    this.#enabledKnown = false;
+    this.#afterRestore?.();
+  }
+
+  /** Value of state word `index`. */
+  word(index: number): number {
+    return this.#mirror[index];
+  }
+
+  /** Byte offset in the memory of state word `index`, or -1 for a word of a store buffer. */
+  address(index: number): number {
+    return index < this.#memoryWords ? this.#map.words[index] * 4 : -1;
+  }
+
+  /**
+   * The state's fingerprint as other processes compute it: numbers of steps are replaced by the steps' names.
+   * 16 hexadecimal digits.
+   */
+  fingerprint(): string {
+    const stepWords = new Set(this.system.stepWords?.map((at) => this.#map.index(at)));
+    for (const { block } of this.#agents) {
+      stepWords.add(this.#map.index(block + STEP));
+      for (let k = 0; k < RETURN_STACK_DEPTH; k++) stepWords.add(this.#map.index(block + RETURNS + k * 4));
+    }
+    let low = 0;
+    let high = 0;
+    for (let index = 0; index < this.stateWords; index++) {
+      const raw = this.#mirror[index];
+      const value = stepWords.has(index) && raw !== 0 ? hashName(stepName(raw)) : raw;
+      low ^= mixLow(index, value);
+      high ^= mixHigh(index, value);
+    }
+    return (high >>> 0).toString(16).padStart(8, "0") + (low >>> 0).toString(16).padStart(8, "0");
+  }
+
+  // --- Accesses -----------------------------------------------------------------------------------------------------
+
+  /** Whether accesses are recorded. */
+  set recording(on: boolean) {
+    this.#recorder.on = on;
+    this.#recorder.clear();
+  }
+
+  /** What the last step read and wrote; only while recording. */
+  get accesses(): Accesses {
+    return this.#recorder.accesses;
+  }
+
+  /** What the `enabled` condition of `actor` reads, into `into`; only while recording. Returns whether it is enabled. */
+  readEnabled(actor: number, into: Accesses): boolean {
+    this.#recorder.clear();
+    const enabled = this.isEnabled(actor);
+    const { reads, writes } = this.#recorder.accesses;
+    if (actor >= this.agentCount) addCell(reads, this.processors[actor]);
+    for (let k = 0; k < reads.length; k++) into.reads[k] |= reads[k] | writes[k];
+    return enabled;
+  }
+
+  // --- Inside -------------------------------------------------------------------------------------------------------
+
+  #port(processor: number): MemoryPort {
+    return this.memoryModel === "tso"
+      ? new StoreBufferPort(this.#context, this.#buffers, processor)
+      : new SequentialPort(this.#context);
+  }
+
+  #choose(count: number): number {
+    if (this.outcomes !== 1) throw new Error("chooses twice");
+    this.outcomes = count;
+    if (count <= 1) return 0;
+    this.outcome = this.#chooser.nextChoice(count);
+    if (this.outcome < 0 || this.outcome >= count) throw new RangeError(`outcome ${this.outcome} of ${count}`);
+    return this.outcome;
+  }
+
+  /** Notes which properties look at which word, and returns what they know of steps. */
+  #watch(properties: readonly Property[]): Watch[] {
+    return properties.flatMap((property, number) => {
+      if (property.when !== "always") return [];
+      for (const { from, to } of this.#map.runsIn(property.watches ?? [])) {
+        for (let index = from; index < to; index++) this.#watchers[index] |= 1 << number;
+      }
+      return (property.watchesSteps ?? []).map(({ agent, steps }) => {
+        return { agent: this.#agents.indexOf(agent), steps: new Set(steps), property: 1 << number };
+      });
+    });
+  }
+
+  /** The step has touched what these properties look at. */
+  #touchWatched(properties: number): void {
+    for (let rest = properties; rest !== 0; rest &= rest - 1) {
+      this.#recorder.writeCell(this.#firstPropertyCell + 31 - Math.clz32(rest & -rest));
+    }
+  }
+
+  #watchStep(actor: number, before: StepId, after: StepId): void {
+    for (const { agent, steps, property } of this.#stepWatches) {
+      if (agent === actor && steps.has(before) !== steps.has(after)) this.#touchWatched(property);
+    }
+    // A store to a word counts even when it leaves the word as it was: after other steps it might not.
+    const { log, logged } = this.#recorder;
+    for (let k = 0; k < logged; k++) if (this.#watchers[log[k]] !== 0) this.#touchWatched(this.#watchers[log[k]]);
+  }
+
+  #commitScan(actor: number): void {
+    const memory = this.#memory;
+    const mirror = this.#mirror;
+    for (const { from, to, word } of this.#scans[actor]) {
+      for (let index = from, at = word; index < to; index++, at++) {
+        const value = memory[at];
+        if (value !== mirror[index]) this.#change(index, value);
+      }
+    }
+    if (!this.#scansAll[actor]) this.#commitLog();
+  }
+
+  #commitLog(): void {
+    const { log, logged, overflowed } = this.#recorder;
+    if (overflowed) {
+      this.#commitAll();
+      return;
+    }
+    for (let k = 0; k < logged; k++) {
+      const index = log[k];
+      const value = this.#memory[this.#map.words[index]];
+      if (value !== this.#mirror[index]) this.#change(index, value);
+    }
+  }
+
+  #commitAll(): void {
+    for (let index = 0; index < this.#memoryWords; index++) {
+      const value = this.#memory[this.#map.words[index]];
+      if (value !== this.#mirror[index]) this.#change(index, value);
+    }
+  }
+
+  #commitBuffer(processor: number): void {
+    const { words } = this.#buffers;
+    const base = processor * STORE_BUFFER_WORDS;
+    const first = this.#memoryWords + base;
+    const used = Math.max(words[base], this.#mirror[first]);
+    for (let k = 0; k <= used; k++) {
+      if (words[base + k] !== this.#mirror[first + k]) this.#change(first + k, words[base + k]);
+    }
+  }
+
+  /** State word `index` has become `value`. */
+  #change(index: number, value: number): void {
+    const old = this.#mirror[index];
+    const low = mixLow(index, old) ^ mixLow(index, value);
+    this.hashLow ^= low;
+    this.hashHigh ^= mixHigh(index, old) ^ mixHigh(index, value);
+    const owner = this.#owner[index];
+    if (owner >= 0) this.localHash[owner] ^= low;
+    if (this.#watchers[index] !== 0) this.#touchWatched(this.#watchers[index]);
+    if (this.#isTouched[index] === 0) {
+      this.#isTouched[index] = 1;
+      this.#touched.push(index);
+    }
+    this.#mirror[index] = value;
+    if (this.#undo === this.#undoIndex.length) this.#growUndo();
+    this.#undoIndex[this.#undo] = index;
+    this.#undoValue[this.#undo++] = old;
+  }
+
+  #put(index: number, value: number): void {
+    if (index < this.#memoryWords) this.#memory[this.#map.words[index]] = value;
+    else this.#buffers.words[index - this.#memoryWords] = value;
+  }
+
+  #growUndo(): void {
+    this.#undoIndex = grown(this.#undoIndex);
+    this.#undoValue = grown(this.#undoValue);
+  }
+}
+
+/** A copy of twice the length. */
+export function grown(array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
+  const copy = new Int32Array(array.length * 2);
+  copy.set(array);
+  return copy;
+}
+
+const EMPTY: Snapshot = new Int32Array(0);
+
+/** What the step of a store buffer is called. */
+export const DRAIN_STEP = "store-buffer.drain";
+
+/** A store buffer is named after the first agent of its processor. */
+function bufferName(names: readonly string[], processors: readonly number[], processor: number): string {
+  return `${names[processors.indexOf(processor)]}.store-buffer`;
+}
+
+/** A 32-bit number for a name (FNV-1a). */
+function hashName(name: string): number {
+  let hash = 0x811c9dc5;
+  for (let k = 0; k < name.length; k++) hash = Math.imul(hash ^ name.charCodeAt(k), 0x01000193);
+  return hash;
+}

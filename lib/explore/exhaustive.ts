@@ -1,0 +1,346 @@
+/**
+ * Exhaustive search, depth first: tries every step in every state that it reaches, except where a reduction shows that
+ * nothing new can come of it.
+ *
+ * - Fingerprints: a state that was reached before is not looked at again.
+ * - Persistent sets (`footprints.ts`): of the enabled steps only some are tried. A step that closes a cycle in the path
+ *   makes all of them be tried, so that nothing is put off for ever.
+ * - Sleep sets (Godefroid 1996, chapter 5): a step that was tried before, and that nothing since then depends on, is not
+ *   tried again. A state that is reached again with a sleep set that lacks something is looked at again for that.
+ * - A bound on preemptions: switches away from an agent that could have gone on. States then count once for each agent
+ *   that came last, and are looked at again when they are reached with fewer preemptions. Persistent and sleep sets are
+ *   not used under a bound: the steps that they leave out may be the ones that need no preemption.
+ *
+ * Going back undoes steps instead of running anything again.
+ *
+ * @module
+ */
+import { CELL_WORDS, conflict } from "./cells.ts";
+import { type Engine, grown } from "./engine.ts";
+import { Fingerprints } from "./fingerprints.ts";
+import { Footprints } from "./footprints.ts";
+import { mixHigh, mixLow } from "./hash.ts";
+import { KNOWN, lowest, type Scheduler, STOP } from "./scheduler.ts";
+
+/** Which reductions a search uses. */
+export interface Reductions {
+  readonly fingerprints: boolean;
+  readonly persistentSets: boolean;
+  readonly sleepSets: boolean;
+}
+
+/** Every reduction. */
+export const ALL_REDUCTIONS: Reductions = { fingerprints: true, persistentSets: true, sleepSets: true };
+
+/** Bounds of a search. */
+export interface SearchBounds {
+  /** Preemptions in one execution; Infinity for no bound. */
+  readonly preemptions: number;
+  /** Steps in one execution. */
+  readonly depth: number;
+  /** States. */
+  readonly states: number;
+  /** Bytes of the table of fingerprints. */
+  readonly memoryBytes: number;
+}
+
+/** The bounds of a search for which nothing else is asked. */
+export const DEFAULT_BOUNDS: SearchBounds = {
+  preemptions: Infinity,
+  depth: 100_000,
+  states: 200_000_000,
+  memoryBytes: 2 ** 32,
+};
+
+/** A bound that kept a search from being complete. */
+export type BoundHit = "depth" | "states" | "memory";
+
+// Words of a frame.
+const LOW = 0;
+const HIGH = 1;
+const MARK = 2;
+/** Actors that are still to be tried. */
+const TODO = 3;
+const ENABLED = 4;
+/** Actors that need not be tried. */
+const SLEEP = 5;
+/** Actor of the step that led here, or -1. */
+const LAST = 6;
+const PREEMPTIONS = 7;
+/** Actor that is being tried, or -1. */
+const ACTOR = 8;
+/** Its outcome that is tried next. */
+const OUTCOME = 9;
+/** Actors that have been tried here. */
+const DONE = 10;
+/** Whether only some of the enabled actors are tried. */
+const REDUCED = 11;
+/** State of the actor's own block before its step. */
+const BEFORE = 12;
+const FRAME = 13;
+
+const FRAMES_FIRST = 1024;
+const ACCESS_WORDS = CELL_WORDS * 2;
+/** Note of a fingerprint: its state is in the present path. The other bits are its sleep set. */
+const ON_PATH = 1 << 31;
+
+/** See the module's description. */
+export class ExhaustiveScheduler implements Scheduler {
+  /** Bounds that were hit. */
+  readonly hit: Set<BoundHit> = new Set();
+  /** Whether a preemption was left out because of the bound on them. */
+  preemptionsLeftOut = false;
+  readonly #bounds: SearchBounds;
+  readonly #fingerprints: Fingerprints | undefined;
+  readonly #footprints: Footprints | undefined;
+  readonly #persistent: boolean;
+  readonly #sleeps: boolean;
+  readonly #bounded: boolean;
+  readonly #actors: number;
+  #frames = new Int32Array(FRAMES_FIRST * FRAME);
+  /** What the steps of sleeping and tried actors accessed, by depth and actor. */
+  #accesses: Int32Array<ArrayBuffer>;
+  /** Depth of the innermost frame, or -1 before the first. */
+  #top = -1;
+  #fresh = 0;
+
+  /**
+   * A search of the states of `engine`'s system. `footprints`, when given, is frozen knowledge for persistent and sleep
+   * sets; without it neither is used.
+   */
+  constructor(engine: Engine, bounds: SearchBounds, reductions: Reductions, footprints?: Footprints) {
+    this.#bounds = bounds;
+    this.#bounded = bounds.preemptions !== Infinity;
+    this.#fingerprints = reductions.fingerprints ? new Fingerprints() : undefined;
+    this.#footprints = this.#bounded ? undefined : footprints;
+    this.#persistent = reductions.persistentSets && this.#footprints !== undefined;
+    this.#sleeps = reductions.sleepSets && this.#footprints !== undefined;
+    this.#actors = engine.actorNames.length;
+    this.#accesses = new Int32Array(this.#sleeps ? FRAMES_FIRST * this.#actors * ACCESS_WORDS : 0);
+  }
+
+  /** States that the search has looked at; without fingerprints, how often it has. */
+  get states(): number {
+    return this.#fingerprints?.size ?? this.#fresh;
+  }
+
+  /** Bytes of the table of fingerprints. */
+  get bytes(): number {
+    return this.#fingerprints?.bytes ?? 0;
+  }
+
+  /** Depth of the path to the present state: what is still to be searched lies along it. */
+  get depth(): number {
+    return Math.max(0, this.#top);
+  }
+
+  newExecution(engine: Engine): boolean {
+    if (this.#top < 0) {
+      engine.restore();
+      return true;
+    }
+    for (; this.#top >= 0; this.#top--) {
+      const frames = this.#frames;
+      const at = this.#top * FRAME;
+      engine.undo(this.#top, frames[at + MARK], frames[at + LOW], frames[at + HIGH]);
+      if (frames[at + ACTOR] >= 0 || frames[at + TODO] !== 0) return this.hit.size === 0 || !this.#exhausted();
+      if (this.#persistent) this.#leavePath(frames[at + LOW], frames[at + HIGH]);
+    }
+    return false;
+  }
+
+  nextActor(engine: Engine): number {
+    if (engine.depth > this.#top) {
+      const reason = this.#arrive(engine);
+      if (reason !== 0) return reason;
+    }
+    const at = this.#top * FRAME;
+    const frames = this.#frames;
+    if (frames[at + ACTOR] >= 0) return this.#again(engine, at);
+    for (;;) {
+      const todo = frames[at + TODO];
+      if (todo === 0) return STOP;
+      const last = frames[at + LAST];
+      const first = last >= 0 && (todo & (1 << last)) !== 0 ? last : lowest(todo);
+      frames[at + TODO] = todo & ~(1 << first);
+      if (!this.#affords(at, first)) continue;
+      frames[at + ACTOR] = first;
+      frames[at + OUTCOME] = 0;
+      frames[at + BEFORE] = engine.localHash[first];
+      return first;
+    }
+  }
+
+  nextChoice(): number {
+    return this.#frames[this.#top * FRAME + OUTCOME];
+  }
+
+  /** The actor being tried has another outcome. */
+  #again(engine: Engine, at: number): number {
+    const actor = this.#frames[at + ACTOR];
+    this.#frames[at + BEFORE] = engine.localHash[actor];
+    return actor;
+  }
+
+  /** Whether `actor` may go on from the frame at `at` within the bound on preemptions. */
+  #affords(at: number, actor: number): boolean {
+    if (!this.#bounded) return true;
+    const frames = this.#frames;
+    if (
+      frames[at + PREEMPTIONS] + preemption(frames[at + LAST], actor, frames[at + ENABLED]) <= this.#bounds.preemptions
+    ) {
+      return true;
+    }
+    this.preemptionsLeftOut = true;
+    return false;
+  }
+
+  /** A step has led to a state (or the search begins): opens a frame and returns 0, or returns why not. */
+  #arrive(engine: Engine): number {
+    const parent = this.#top * FRAME;
+    const depth = engine.depth;
+    const frames = depth * FRAME + FRAME > this.#frames.length ? this.#growFrames() : this.#frames;
+    const at = depth * FRAME;
+    let last = -1;
+    let preemptions = 0;
+    let sleep = 0;
+    if (depth > 0) {
+      last = frames[parent + ACTOR];
+      if (this.#footprints !== undefined) this.#footprints.took(last, frames[parent + BEFORE]);
+      if (this.#sleeps) sleep = this.#inheritedSleep(engine, parent, last);
+      if (this.#bounded) {
+        preemptions = frames[parent + PREEMPTIONS] + preemption(frames[parent + LAST], last, frames[parent + ENABLED]);
+      }
+      this.#advance(engine, parent);
+    }
+    if (depth > this.#bounds.depth) {
+      this.hit.add("depth");
+      return STOP;
+    }
+    let todo = 0;
+    if (this.#fingerprints !== undefined) {
+      const low = this.#bounded ? engine.hashLow ^ mixLow(-2, last) : engine.hashLow;
+      const high = this.#bounded ? engine.hashHigh ^ mixHigh(-2, last) : engine.hashHigh;
+      const notes = this.#bounded ? preemptions : this.#persistent ? sleep | ON_PATH : sleep;
+      const place = this.#fingerprints.add(low, high, notes);
+      if (this.#fingerprints.known) {
+        const old = this.#fingerprints.notes(place);
+        if (this.#bounded) {
+          if (old <= preemptions) return KNOWN;
+          this.#fingerprints.note(place, preemptions);
+        } else {
+          if (this.#persistent && (old & ON_PATH) !== 0) {
+            if (depth > 0) this.#expand(parent);
+            return KNOWN;
+          }
+          todo = old & ~ON_PATH & ~sleep;
+          if (todo === 0) return KNOWN;
+          sleep &= old;
+          // Steps that are added to a state later may close cycles that were not seen as such: all are tried there.
+          if (this.#persistent) todo = -1 & ~sleep & ~ON_PATH;
+          this.#fingerprints.note(place, this.#persistent ? sleep | ON_PATH : sleep);
+        }
+      } else if (this.#exhausted()) return STOP;
+    } else if (++this.#fresh >= this.#bounds.states) {
+      this.hit.add("states");
+      return STOP;
+    }
+    const enabled = this.#footprints === undefined ? engine.enabled() : this.#footprints.enabled();
+    frames[at + LOW] = engine.hashLow;
+    frames[at + HIGH] = engine.hashHigh;
+    frames[at + MARK] = engine.mark;
+    frames[at + ENABLED] = enabled;
+    frames[at + SLEEP] = sleep;
+    frames[at + LAST] = last;
+    frames[at + PREEMPTIONS] = preemptions;
+    frames[at + ACTOR] = -1;
+    frames[at + OUTCOME] = 0;
+    frames[at + DONE] = 0;
+    frames[at + REDUCED] = 0;
+    if (todo !== 0) {
+      frames[at + TODO] = todo & enabled;
+    } else {
+      const tried = this.#persistent ? this.#footprints!.persistent(enabled) : enabled;
+      frames[at + REDUCED] = tried === enabled ? 0 : 1;
+      frames[at + TODO] = tried & ~sleep;
+    }
+    this.#top = depth;
+    return 0;
+  }
+
+  /** The step of a frame has been taken: is there another outcome? */
+  #advance(engine: Engine, at: number): void {
+    const frames = this.#frames;
+    const outcome = frames[at + OUTCOME] + 1;
+    if (outcome < engine.outcomes) {
+      frames[at + OUTCOME] = outcome;
+    } else {
+      frames[at + DONE] |= 1 << frames[at + ACTOR];
+      frames[at + ACTOR] = -1;
+    }
+  }
+
+  /** A step of the frame closes a cycle: all enabled actors are to be tried there. */
+  #expand(at: number): void {
+    const frames = this.#frames;
+    if (frames[at + REDUCED] === 0) return;
+    frames[at + REDUCED] = 0;
+    const trying = frames[at + ACTOR] >= 0 ? 1 << frames[at + ACTOR] : 0;
+    frames[at + TODO] = frames[at + ENABLED] & ~frames[at + DONE] & ~frames[at + SLEEP] & ~trying;
+  }
+
+  /**
+   * The sleep set behind the step of `actor` from the frame at `at`: what slept or was tried there and does not depend on
+   * that step. Also keeps what each of those accessed.
+   */
+  #inheritedSleep(engine: Engine, at: number, actor: number): number {
+    const frames = this.#frames;
+    const taken = engine.accesses;
+    const here = (at / FRAME) * this.#actors * ACCESS_WORDS;
+    const there = here + this.#actors * ACCESS_WORDS;
+    const accesses = this.#accesses;
+    let sleep = 0;
+    for (let rest = (frames[at + SLEEP] | frames[at + DONE]) & ~(1 << actor); rest !== 0; rest &= rest - 1) {
+      const other = lowest(rest);
+      const from = here + other * ACCESS_WORDS;
+      const reads = accesses.subarray(from, from + CELL_WORDS);
+      const writes = accesses.subarray(from + CELL_WORDS, from + ACCESS_WORDS);
+      if (conflict({ reads, writes }, taken)) continue;
+      sleep |= 1 << other;
+      accesses.copyWithin(there + other * ACCESS_WORDS, from, from + ACCESS_WORDS);
+    }
+    // The actor itself sleeps in the frame from here on, once all its outcomes have been tried.
+    const own = here + actor * ACCESS_WORDS;
+    if (frames[at + OUTCOME] === 0) accesses.fill(0, own, own + ACCESS_WORDS);
+    for (let k = 0; k < CELL_WORDS; k++) {
+      accesses[own + k] |= taken.reads[k];
+      accesses[own + CELL_WORDS + k] |= taken.writes[k];
+    }
+    return sleep;
+  }
+
+  #leavePath(low: number, high: number): void {
+    const fingerprints = this.#fingerprints;
+    if (fingerprints === undefined) return;
+    const place = fingerprints.find(low, high);
+    if (place >= 0) fingerprints.note(place, fingerprints.notes(place) & ~ON_PATH);
+  }
+
+  /** Whether a bound on the whole search has been reached. */
+  #exhausted(): boolean {
+    if (this.states > this.#bounds.states) this.hit.add("states");
+    if (this.bytes > this.#bounds.memoryBytes) this.hit.add("memory");
+    return this.hit.has("states") || this.hit.has("memory");
+  }
+
+  #growFrames(): Int32Array<ArrayBuffer> {
+    this.#frames = grown(this.#frames);
+    if (this.#sleeps) this.#accesses = grown(this.#accesses);
+    return this.#frames;
+  }
+}
+
+/** 1 when `actor`'s step is a switch away from `last` although that could have gone on. */
+export function preemption(last: number, actor: number, enabled: number): number {
+  return last >= 0 && last !== actor && (enabled & (1 << last)) !== 0 ? 1 : 0;
+}
