@@ -49,11 +49,18 @@ export class RecordedDevices implements Devices {
   readonly value: Int32Array = new Int32Array(2);
   readonly #u32: Uint32Array<SharedArrayBuffer>;
   readonly #base: number;
+  readonly #endPort: number;
+  readonly #onEnd: () => void;
 
-  /** Devices whose {@linkcode RecordedDevicesState} is at byte offset `base`, a multiple of four; zero to begin with. */
-  constructor(memory: MachineMemory, base: number) {
+  /**
+   * Devices whose {@linkcode RecordedDevicesState} is at byte offset `base`, a multiple of four; zero to begin with. An
+   * OUT to `endPort` (-1 for none) calls `onEnd`.
+   */
+  constructor(memory: MachineMemory, base: number, endPort = -1, onEnd: () => void = () => {}) {
     this.#u32 = memory.u32;
     this.#base = base;
+    this.#endPort = endPort;
+    this.#onEnd = onEnd;
   }
 
   portIn(port: number, size: number): number {
@@ -61,7 +68,8 @@ export class RecordedDevices implements Devices {
     return size === 4 ? value : value & (size === 2 ? 0xffff : 0xff);
   }
 
-  portOut(_port: number, _size: number, _value: number): number {
+  portOut(port: number, _size: number, _value: number): number {
+    if (port === this.#endPort) this.#onEnd();
     return DEVICE_DONE;
   }
 

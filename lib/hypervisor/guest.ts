@@ -8,6 +8,7 @@ import {
   ACTIVITY_RUNNING,
   ACTIVITY_SHUTDOWN,
   CpuState,
+  EXIT_HLT,
   EXIT_HYPERCALL,
   EXIT_NONE,
   EXIT_SHUTDOWN,
@@ -26,8 +27,9 @@ export const GUEST_RUN: StepId = step<VirtualProcessor>("guest.run", (vp) => {
   if (reason === EXIT_NONE) {
     if (vp.getState(EOI_VECTOR) !== 0) return vp.steps.apicEoi;
     if ((vp.attention & ~ATTENTION.VTL0_INTERRUPT) !== 0) return ATTEND;
-    return vp.activity === ACTIVITY_RUNNING ? GUEST_RUN : HALT;
+    return vp.activity === ACTIVITY_RUNNING ? GUEST_RUN : PARKED;
   }
+  if (reason === EXIT_HLT && !vp.haltIntercept) return HALT;
   if (reason === EXIT_HYPERCALL) return vp.steps.hypercall;
   if (reason === EXIT_SHUTDOWN) vp.activity = ACTIVITY_SHUTDOWN;
   return vp.steps.exit;
@@ -36,10 +38,13 @@ export const GUEST_RUN: StepId = step<VirtualProcessor>("guest.run", (vp) => {
 /** Vector of a level-triggered interrupt that the guest ended and that has not been reported, or 0. */
 const EOI_VECTOR = HypervisorVpState.at.eoi_vector;
 
-/** HLT: the processor leaves the guest and parks. */
+/** HLT: the processor leaves the guest, is behind the instruction, and parks unless an interrupt waits already. */
 const HALT: StepId = step<VirtualProcessor>("hypervisor.halt", (vp) => {
-  if (vp.activity === ACTIVITY_HALTED) vp.noteExit("hlt");
-  return PARKED;
+  vp.noteExit("hlt");
+  vp.observer?.entry(vp);
+  vp.skipInstruction();
+  vp.activity = ACTIVITY_HALTED;
+  return vp.canWake || vp.attention !== 0 ? ATTEND : PARKED;
 });
 
 /** Waits, out of the guest, for an interrupt, an NMI, INIT, SIPI or the end. */

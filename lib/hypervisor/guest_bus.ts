@@ -8,7 +8,6 @@ import { ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, type CpuBus } from "../cpu/b
 import type { Cpu } from "../cpu/cpu.ts";
 import type { Insn } from "../cpu/insn.ts";
 import {
-  ACTIVITY_HALTED,
   CpuState,
   EXIT_CPUID,
   EXIT_HLT,
@@ -21,8 +20,8 @@ import {
   RBX,
   RCX,
   RDX,
-  STOP_AFTER,
 } from "../cpu/state.ts";
+import { X86_MSR } from "../layout/hyperv/constants/msrs.ts";
 import { MsrHypercallContents } from "../layout/hyperv/registers.ts";
 import { PAGE_SHIFT } from "../memory/machine_memory.ts";
 import type { LocalApic } from "./apic/local_apic.ts";
@@ -50,8 +49,6 @@ export interface GuestBusParts {
    * synthetic MSRs are devices.
    */
   readonly recorded: boolean;
-  /** HLT leaves to VTL2 instead of parking the processor. */
-  readonly haltIntercept: boolean;
 }
 
 /** First and last MSR that are devices in the machine of the recorded programs. */
@@ -115,13 +112,13 @@ export class GuestBus implements CpuBus, CpuidAsker {
     this.#leaveToMemory(cpu, gpaLo, gpaHi, size, ACCESS_WRITE);
   }
 
-  #leaveToMemory(cpu: Cpu, gpaLo: number, gpaHi: number, size: number, access: number): never {
+  #leaveToMemory(cpu: Cpu, gpaLo: number, gpaHi: number, size: number, access: number): void {
     cpu.s32[at.exit_gpa >>> 2] = gpaLo;
     cpu.s32[(at.exit_gpa >>> 2) + 1] = gpaHi;
     cpu.s32[at.exit_access >>> 2] = access;
     cpu.s32[at.exit_write >>> 2] = access === ACCESS_WRITE ? 1 : 0;
     cpu.s8[at.exit_size] = size;
-    return cpu.leave(EXIT_MMIO);
+    cpu.leave(EXIT_MMIO);
   }
 
   // --- Ports, CPUID, MSRs -------------------------------------------------------------------------------------------
@@ -156,12 +153,6 @@ export class GuestBus implements CpuBus, CpuidAsker {
   get apicEnabled(): boolean {
     return this.#apic.enabled && !this.parts.recorded;
   }
-  get osxsave(): boolean {
-    return (this.processor.cpu.s32[at.cr4 >>> 2] & CR4_OSXSAVE) !== 0;
-  }
-  get xcr0(): number {
-    return this.processor.cpu.s32[at.xcr0 >>> 2];
-  }
 
   rdmsr(cpu: Cpu, msr: number): boolean {
     const { facilities, vp } = this.parts;
@@ -190,16 +181,15 @@ export class GuestBus implements CpuBus, CpuidAsker {
     cpu.exit(EXIT_MSR);
   }
 
-  interceptsMsr(_msr: number): boolean {
-    return false;
+  /** The time-stamp counter and the local APIC are the hypervisor's, not the processor's. */
+  interceptsMsr(msr: number): boolean {
+    return !this.parts.recorded && (msr === X86_MSR.X86X_MSR_TSC || msr === X86_MSR.X86X_MSR_APIC_BASE);
   }
 
   // --- The rest -----------------------------------------------------------------------------------------------------
 
   hlt(cpu: Cpu): void {
-    if (this.parts.haltIntercept) return cpu.exit(EXIT_HLT);
-    cpu.s32[at.activity >>> 2] = ACTIVITY_HALTED;
-    cpu.stop |= STOP_AFTER;
+    cpu.exit(EXIT_HLT);
   }
 
   hypercall(cpu: Cpu, _i: Insn): boolean {

@@ -21,24 +21,15 @@ export const HYPERCALL: StepId = step<VirtualProcessor>("hypervisor.hypercall", 
     case "intercept":
       return WRITE_HYPERCALL_MESSAGE;
     case "vtl-call":
-      completeInstruction(vp);
+      vp.skipInstruction();
       return ENTER_VTL2_CALL;
     case "undefined":
       vp.memory.i32[(vp.cpuState + cpu.event) >>> 2] = EVENT_VALID | EVENT_TYPE_EXCEPTION << EVENT_TYPE_SHIFT |
         VECTOR_UD;
       break;
     case "done":
-      completeInstruction(vp);
+      vp.skipInstruction();
   }
   vp.observer?.entry(vp);
   return GUEST_RUN;
 });
-
-/** Moves RIP behind the instruction; outside 64-bit code it wraps at 32 bits. */
-function completeInstruction(vp: VirtualProcessor): void {
-  const { u64, u32, i32 } = vp.memory;
-  const rip = (vp.cpuState + cpu.rip) >>> 3;
-  const next = u64[rip] + BigInt(u32[(vp.cpuState + cpu.exit_length) >>> 2]);
-  u64[rip] = vp.cpu.long64 ? next : next & 0xffff_ffffn;
-  i32[(vp.cpuState + cpu.interrupt_shadow) >>> 2] = 0;
-}

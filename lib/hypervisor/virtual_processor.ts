@@ -57,6 +57,8 @@ export interface ProcessorParts {
   readonly bus: GuestBus;
   readonly steps: ExitSteps;
   readonly hypercalls: HypercallContext;
+  /** HLT leaves to VTL2 with a Halt message instead of parking the processor. */
+  readonly haltIntercept: boolean;
   /** Vector of the interrupt controllers, when their output is up and this processor takes it; acknowledges it. -1 for none. */
   readonly acknowledgePic: () => number;
 }
@@ -75,6 +77,8 @@ export class VirtualProcessor extends Agent {
   readonly steps: ExitSteps;
   /** VTL0 of this processor as a caller of hypercalls. */
   readonly hypercalls: HypercallContext;
+  /** Whether HLT leaves to VTL2 instead of parking the processor. */
+  readonly haltIntercept: boolean;
   /** Byte offset of its {@linkcode HypervisorVpState}. */
   readonly state: number;
   /** Byte offset of its `CpuState`. */
@@ -99,6 +103,7 @@ export class VirtualProcessor extends Agent {
     this.synic = facilities.synic(index, 0);
     this.steps = parts.steps;
     this.hypercalls = parts.hypercalls;
+    this.haltIntercept = parts.haltIntercept;
     this.state = this.partition.vpState(index);
     this.cpuState = this.partition.cpuState(index);
     this.#i32 = this.memory.i32;
@@ -251,6 +256,14 @@ export class VirtualProcessor extends Agent {
   takeDeliverableInterruption(): number {
     this.#i32[(this.state + at.deliverability) >>> 2] &= ~notify.interrupt_notification;
     return HvX64PendingInterruptionType.values.HV_X64_PENDING_INTERRUPT;
+  }
+
+  /** Moves RIP behind the instruction that left and ends its interrupt shadow; outside 64-bit code RIP wraps at 32 bits. */
+  skipInstruction(): void {
+    const rip = (this.cpuState + cpuAt.rip) >>> 3;
+    const next = this.#u64[rip] + BigInt(this.#i32[(this.cpuState + cpuAt.exit_length) >>> 2]);
+    this.#u64[rip] = this.cpu.long64 ? next : next & 0xffff_ffffn;
+    this.#i32[(this.cpuState + cpuAt.interrupt_shadow) >>> 2] = 0;
   }
 
   // --- Exits --------------------------------------------------------------------------------------------------------

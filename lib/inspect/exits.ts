@@ -1,18 +1,24 @@
 /**
- * Replay of recorded whole programs on a processor alone: `exitbox verify exits --platform bare` and the tests.
+ * Replay of recorded whole programs on a machine of any platform, in either runtime: `exitbox verify exits` and the tests.
  *
  * Reading the streams, the devices' rule and the comparison are apart (exit_stream.ts, recorded.ts, exit_compare.ts), so that
  * every platform is held against the recordings in the same way.
  *
  * @module
  */
+import { writeBootTables } from "../guest/initial_state.ts";
+import { type Platform, RAM_MIN } from "../machine/config.ts";
+import { END } from "../machine/header.ts";
+import { setRegisters } from "../machine/load.ts";
+import { Machine } from "../machine/machine.ts";
+import { runMachine, type RuntimeName } from "../machine/run.ts";
 import { BadInput } from "../memory/bad_input.ts";
+import { PAGE_SIZE } from "../memory/machine_memory.ts";
+import { policies } from "../memory/policy.ts";
 import { ExitComparer } from "./exit_compare.ts";
-import { ExitMachine } from "./exit_machine.ts";
+import { readExit, seenExits } from "./exit_records.ts";
+import { writeExitRegisters } from "./exit_registers.ts";
 import { type ExitStream, readExitStream } from "./exit_stream.ts";
-
-/** Most instructions of a program; one that computes longer has lost its way. */
-export const EXIT_INSTRUCTIONS_MAX = 20_000_000_000;
 
 /** The first difference of a program that failed. */
 export interface ExitFailure {
@@ -105,20 +111,78 @@ export async function readRecordedProgram(path: string): Promise<RecordedProgram
   return { path, stream, image };
 }
 
-/** Replays the programs of the streams in `paths` (files or folders) on a processor alone. */
-export async function verifyExits(paths: readonly string[]): Promise<ExitReport> {
+/** On what recorded programs are replayed. */
+export interface VerifyExitsOptions {
+  /** Default `bare`. */
+  readonly platform?: Platform;
+  /** Default `concurrent`. */
+  readonly runtime?: RuntimeName;
+  /** Seed of the deterministic runtime. */
+  readonly seed?: number;
+  /** Policy values; the policies that tell OpenHCL from silicon have `silicon` unless they are named here. */
+  readonly policies?: Readonly<Record<string, string>>;
+  /** Called before each program with its name. */
+  readonly onProgram?: (name: string) => void;
+}
+
+/** Value of the policies that tell OpenHCL from silicon under which a platform does what the processor does. */
+const SILICON = "silicon";
+
+/**
+ * Replays the programs of the streams in `paths` (files or folders).
+ *
+ * @throws {BadInput} For paths, streams, images, policies that cannot be used.
+ */
+export async function verifyExits(paths: readonly string[], options: VerifyExitsOptions = {}): Promise<ExitReport> {
   const report: ExitReport = { classes: {}, firstFailures: [], unimplemented: {} };
   for (const path of await findExitStreams(paths)) {
     const program = await readRecordedProgram(path);
-    const comparer = new ExitComparer(program.stream);
-    const machine = new ExitMachine(program.stream.header, program.image, (exit) => comparer.accept(exit));
-    comparer.end(machine.run(EXIT_INSTRUCTIONS_MAX));
-    addResult(report, program.stream, comparer);
-    for (const [name, times] of machine.cpu.unimplemented) {
-      report.unimplemented[name] = (report.unimplemented[name] ?? 0) + times;
-    }
+    options.onProgram?.(program.stream.header.program);
+    await replay(program, options, report);
   }
   return report;
+}
+
+/** The policies of a replay. */
+function replayPolicies(chosen: Readonly<Record<string, string>>): Record<string, string> {
+  const silicon = policies().filter(({ values }) => values.some(({ name }) => name === SILICON));
+  return { ...Object.fromEntries(silicon.map(({ name }) => [name, SILICON])), ...chosen };
+}
+
+/** Modes of the recordings, as the loader calls them. */
+const MODES = { real16: "real", prot32: "protected", long64: "long" } as const;
+
+/** Runs one program and adds what was found to `report`. */
+async function replay(program: RecordedProgram, options: VerifyExitsOptions, report: ExitReport): Promise<void> {
+  const { stream, image } = program;
+  const { header } = stream;
+  const machine = Machine.create({
+    platform: options.platform ?? "bare",
+    vps: 1,
+    ramBytes: Math.max(RAM_MIN, Math.ceil(header.memory / PAGE_SIZE) * PAGE_SIZE),
+    policies: replayPolicies(options.policies ?? {}),
+    devices: "recorded",
+    cpuid: [...header.cpuid].map(([leaf, values]) => [leaf, ...values] as const),
+    endPort: header.endPort,
+    recordExits: true,
+  }, options.runtime === "deterministic");
+  writeBootTables(machine.memory.u8.subarray(0, header.memory), MODES[header.mode]);
+  machine.memory.u8.set(image, header.load);
+  setRegisters(machine.processor(0), (view, base) => writeExitRegisters(view, base, header.initial));
+  const comparer = new ExitComparer(stream);
+  const result = await runMachine(machine, {
+    seed: options.seed ?? 0,
+    onExit: (record) => {
+      for (const seen of seenExits(readExit(record))) {
+        if (!comparer.accept(seen)) machine.finish(END.LIMIT, 0);
+      }
+    },
+  });
+  comparer.end(result.vmmCrash?.assertion ?? result.problems[0] ?? result.end);
+  addResult(report, stream, comparer);
+  for (const [name, times] of machine.processor(0).cpu.unimplemented) {
+    report.unimplemented[name] = (report.unimplemented[name] ?? 0) + times;
+  }
 }
 
 /** Adds what a comparer found about a program to a report. */

@@ -44,6 +44,17 @@ export function setInitialState(vp: VirtualProcessor, state: InitialState): void
   }
   s16[at.fx / 2] = state.fcw;
   s32[at.fx / 4 + 6] = state.mxcsr;
+  registersChanged(vp);
+}
+
+/** Changes a processor's registers by `write`, which is given the place of its `CpuState`. */
+export function setRegisters(vp: VirtualProcessor, write: (view: DataView, base: number) => void): void {
+  write(vp.memory.view, vp.cpuState);
+  registersChanged(vp);
+}
+
+/** Lets everything know that depends on a processor's registers. */
+function registersChanged(vp: VirtualProcessor): void {
   vp.cpu.flushCaches();
   if (vp instanceof KernelVp) loadContext(vp);
 }

@@ -91,14 +91,13 @@ export class Platform {
   processor(index: number): VirtualProcessor {
     const { config, map, memory } = this.#machine;
     const log = this.#exitLog(index);
-    const devices = this.#devices(log);
+    const devices = this.#devices(index, log);
     const block = map.agents + index * AgentBlock.size;
     const busParts: GuestBusParts = {
       facilities: this.facilities,
       vp: index,
       cpuid: this.#cpuid,
       recorded: config.devices === "recorded",
-      haltIntercept: config.haltIntercept ?? false,
     };
     const splitLock = map.header + header.split_lock;
     const newCpu = (bus: GuestBus) => new Cpu(memory, map.cpuStates + index * CpuState.size, bus, { splitLock });
@@ -110,6 +109,7 @@ export class Platform {
         facilities: this.facilities,
         registers: this.registers,
         hypercalls: this.#hypercalls(index),
+        haltIntercept: config.haltIntercept ?? false,
         cpu: newCpu(bus),
         bus,
         kernelPages: map.vtl2,
@@ -136,6 +136,7 @@ export class Platform {
       vp = new BareVp(index, block, {
         facilities: this.facilities,
         hypercalls: this.#hypercalls(index),
+        haltIntercept: false,
         cpu: newCpu(bus),
         bus,
         acknowledgePic: () => this.#acknowledgeExtInt(),
@@ -183,10 +184,11 @@ export class Platform {
     return new ExitLog(memory, at, () => machine.finish(END.LIMIT, index), () => !machine.shutdown);
   }
 
-  #devices(log: ExitLog | undefined): Devices {
-    const { map, memory } = this.#machine;
+  #devices(index: number, log: ExitLog | undefined): Devices {
+    const machine = this.#machine;
+    const { config, map, memory } = machine;
     const devices = this.pc === undefined
-      ? new RecordedDevices(memory, map.devices)
+      ? new RecordedDevices(memory, map.devices, config.endPort ?? -1, () => machine.finish(END.EXIT_PORT, index))
       : new LockedDevices(this.pc, this.#port, this.#backend);
     return log === undefined ? devices : new LoggedDevices(devices, log);
   }

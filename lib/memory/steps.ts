@@ -5,13 +5,12 @@
  * stores that number in the agent's block in shared memory, where it is the agent's program counter. A step that may
  * have to wait has an `enabled` condition that only reads; the runtime does not run it while the condition is false.
  *
- * Numbers are given in the order in which modules are loaded and mean nothing outside a process: traces and schedules
- * carry names.
+ * A step's number is a hash of its name, so that every worker, and a dump, agrees on it whatever was loaded first.
  *
  * @module
  */
 
-/** The number of a step in this process. */
+/** The number of a step: see {@linkcode STEP_NUMBERS}. */
 export type StepId = number;
 
 /** One step of agents of kind `A`. */
@@ -24,23 +23,37 @@ export interface Step<A> {
   readonly enabled?: (agent: A) => boolean;
 }
 
-// deno-lint-ignore no-explicit-any -- one table holds the steps of every kind of agent
-const table: Step<any>[] = [];
-const ids = new Map<string, StepId>();
+/** Steps have numbers below this. */
+export const STEP_NUMBERS = 1 << 16;
+/** FNV-1a: the 32-bit prime; its offset basis is replaced by one under which no two steps have the same number. */
+const FNV_PRIME = 0x01000193;
+const HASH_BASIS = 0x811c9dc5;
 
-/** Declares a step and returns its number. Throws `TypeError` when the name is taken or not of the form `area.action`. */
+/** The number of a step of that name: FNV-1a over its characters, folded to 16 bits. */
+function numberOf(name: string): StepId {
+  let hash = HASH_BASIS;
+  for (let k = 0; k < name.length; k++) hash = Math.imul(hash ^ name.charCodeAt(k), FNV_PRIME);
+  return (hash ^ hash >>> 16) & (STEP_NUMBERS - 1);
+}
+
+// deno-lint-ignore no-explicit-any -- one table holds the steps of every kind of agent
+const table: Step<any>[] = new Array(STEP_NUMBERS);
+
+/**
+ * Declares a step and returns its number. Throws `TypeError` when the name is not of the form `area.action` or is taken, or
+ * when another step has the same number.
+ */
 export function step<A>(name: string, run: (agent: A) => StepId, enabled?: (agent: A) => boolean): StepId {
   if (!/^[a-z0-9-]+(\.[a-z0-9-]+)+$/.test(name)) {
     throw new TypeError(`Step name '${name}' is not of the form area.action`);
   }
-  if (ids.has(name)) throw new TypeError(`Step '${name}' is declared twice`);
-  const id = table.length;
-  table.push(enabled === undefined ? { name, run } : { name, run, enabled });
-  ids.set(name, id);
+  const id = numberOf(name);
+  if (table[id] !== undefined) throw new TypeError(`Steps '${table[id].name}' and '${name}' have the same number`);
+  table[id] = enabled === undefined ? { name, run } : { name, run, enabled };
   return id;
 }
 
-/** The table of all steps, indexed by {@linkcode StepId}. */
+/** The table of all steps, indexed by {@linkcode StepId}; most numbers have no step. */
 // deno-lint-ignore no-explicit-any -- see above
 export const STEPS: readonly Step<any>[] = table;
 
@@ -51,7 +64,8 @@ export function stepName(id: StepId): string {
 
 /** The number of the step called `name`, or -1. */
 export function stepId(name: string): StepId {
-  return ids.get(name) ?? -1;
+  const id = numberOf(name);
+  return table[id]?.name === name ? id : -1;
 }
 
 /** The step of an agent that has ended: it is never enabled. */

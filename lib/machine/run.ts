@@ -1,0 +1,157 @@
+/**
+ * Runs a machine to its end in either runtime, with its output, its exits and its limits looked after.
+ *
+ * @module
+ */
+import { CpuState } from "../cpu/state.ts";
+import { drainExitRing, EXIT_RING_SIZE } from "../hypervisor/exit_log.ts";
+import { EXIT_KINDS, type ExitKind, HypervisorVpState } from "../hypervisor/vp_state.ts";
+import { stepName } from "../memory/steps.ts";
+import { type GuestCrash, lastGuestCrash } from "../vtl2/handlers/msr.ts";
+import { KernelVp } from "../vtl2/kernel_vp.ts";
+import { ConcurrentRuntime } from "./concurrent.ts";
+import { DeterministicRuntime } from "./deterministic.ts";
+import { END, END_NAMES, type EndName, MachineHeader } from "./header.ts";
+import type { Machine } from "./machine.ts";
+
+const header = MachineHeader.at;
+
+/** Which runtime. */
+export type RuntimeName = "concurrent" | "deterministic";
+
+/** What {@linkcode runMachine} can be told. */
+export interface RunOptions {
+  /** Seed of the deterministic runtime's choices. */
+  readonly seed?: number;
+  /** Recorded exits after which the machine ends; 0 or absent for no limit. */
+  readonly exitLimit?: number;
+  /** Seconds of wall-clock time after which the machine ends; absent for no limit. */
+  readonly timeLimitSeconds?: number;
+  /** Receives what the guest wrote to its serial port and to the debug port, as it comes. */
+  readonly onSerial?: (bytes: Uint8Array) => void;
+  /** Receives every recorded exit as its ring's record, each VP's in order. */
+  readonly onExit?: (record: DataView) => void;
+  /** Called every few milliseconds of a long run. */
+  readonly onProgress?: () => void;
+  /** Ends the run when it is aborted. */
+  readonly signal?: AbortSignal;
+  /** Deterministic runtime: called after every step. */
+  readonly onStep?: (agent: string, step: string) => void;
+}
+
+/** A crash of the VMM in VTL2. */
+export interface VmmCrashReport {
+  /** VP whose exit was being handled. */
+  readonly vp: number;
+  /** The step in which it happened. */
+  readonly step: string;
+  /** The assertion that failed, or what was fatal. */
+  readonly assertion: string;
+  /** Left and right value of a comparison. */
+  readonly left: bigint;
+  readonly right: bigint;
+}
+
+/** What became of one VP. */
+export interface VpReport {
+  readonly vp: number;
+  /** Instructions executed. */
+  readonly instructions: number;
+  /** Exits by kind. */
+  readonly exits: Readonly<Partial<Record<ExitKind, number>>>;
+  /** The last crash that its guest reported through the crash MSRs. */
+  readonly guestCrash?: GuestCrash;
+}
+
+/** How a run ended. */
+export interface RunReport {
+  readonly end: EndName;
+  /** What the guest wrote to the exit port. */
+  readonly exitValue: number;
+  /** Wall-clock seconds. */
+  readonly seconds: number;
+  readonly vps: readonly VpReport[];
+  readonly vmmCrash?: VmmCrashReport;
+  /** Worker failures and standstills, one line each. */
+  readonly problems: readonly string[];
+  /** Whether every worker has left; if not, the process must be ended with `Deno.exit`. */
+  readonly clean: boolean;
+}
+
+/** Runs `machine`, whose guest is loaded, to its end. The runtime is the one that the machine was made for. */
+export async function runMachine(machine: Machine, options: RunOptions = {}): Promise<RunReport> {
+  const started = performance.now();
+  machine.memory.u32[(machine.header + header.exit_limit) >>> 2] = options.exitLimit ?? 0;
+  const drain = () => drainOutput(machine, options);
+  const turn = () => {
+    drain();
+    const seconds = (performance.now() - started) / 1000;
+    if (options.timeLimitSeconds !== undefined && seconds >= options.timeLimitSeconds) machine.finish(END.LIMIT, 0);
+    if (options.signal?.aborted) machine.finish(END.INTERRUPTED, 0);
+    options.onProgress?.();
+  };
+  let problems: readonly string[] = [];
+  let clean = true;
+  if (machine.deterministic) {
+    machine.onFull = drain;
+    const onStep = options.onStep;
+    const runtime = new DeterministicRuntime(machine, {
+      seed: options.seed ?? 0,
+      ...(onStep === undefined ? {} : { onStep: (agent, step) => onStep(agent.name, step) }),
+    });
+    await runtime.run(turn);
+  } else {
+    ({ problems, clean } = await new ConcurrentRuntime(machine).run(turn));
+  }
+  drain();
+  return report(machine, (performance.now() - started) / 1000, problems, clean);
+}
+
+/** Empties the output rings and the exit rings. */
+function drainOutput(machine: Machine, options: RunOptions): void {
+  const { pc } = machine.platform;
+  for (const ring of pc === undefined ? [] : [pc.serialOutput, pc.debugOutput]) {
+    const bytes = ring.drain();
+    if (bytes.length > 0) options.onSerial?.(bytes);
+  }
+  if (!machine.config.recordExits) return;
+  for (let vp = 0; vp < machine.config.vps; vp++) {
+    for (const record of drainExitRing(machine.memory, machine.map.exitRings + vp * EXIT_RING_SIZE)) {
+      options.onExit?.(record);
+    }
+  }
+}
+
+function report(machine: Machine, seconds: number, problems: readonly string[], clean: boolean): RunReport {
+  const { memory, header: at } = machine;
+  const end = END_NAMES[machine.end];
+  const vps = Array.from({ length: machine.config.vps }, (_, vp) => vpReport(machine, vp));
+  const result = { end, exitValue: memory.u32[(at + header.exit_value) >>> 2], seconds, vps, problems, clean };
+  return machine.end === END.VMM_CRASH ? { ...result, vmmCrash: vmmCrash(machine) } : result;
+}
+
+function vpReport(machine: Machine, index: number): VpReport {
+  const { memory, map } = machine;
+  const vp = machine.processor(index);
+  const exits: Partial<Record<ExitKind, number>> = {};
+  EXIT_KINDS.forEach((kind, number) => {
+    const count = Number(memory.u64[(vp.state + HypervisorVpState.at.exits) / 8 + number]);
+    if (count > 0) exits[kind] = count;
+  });
+  const instructions = Number(memory.u64[(map.cpuStates + index * CpuState.size + CpuState.at.instructions) >>> 3]);
+  const crash = vp instanceof KernelVp ? lastGuestCrash(memory, vp.vmm.state) : undefined;
+  return { vp: index, instructions, exits, ...(crash === undefined ? {} : { guestCrash: crash }) };
+}
+
+function vmmCrash(machine: Machine): VmmCrashReport {
+  const { memory, header: at } = machine;
+  const length = memory.u32[(at + header.crash_text_length) >>> 2];
+  const text = memory.u8.slice(at + header.crash_text, at + header.crash_text + length);
+  return {
+    vp: memory.u32[(at + header.end_vp) >>> 2],
+    step: stepName(memory.u32[(at + header.crash_step) >>> 2]),
+    assertion: new TextDecoder().decode(text),
+    left: memory.u64[(at + header.crash_left) >>> 3],
+    right: memory.u64[(at + header.crash_right) >>> 3],
+  };
+}
