@@ -56,8 +56,6 @@ const DATA = 128;
 export const EXIT_RING_SIZE: number = DATA + EXIT_RING_CAPACITY;
 /** Most accesses of one record; an instruction that makes more continues in a second one. */
 const ACCESSES_MAX = 4096;
-/** Longest sleep in milliseconds of a VP whose ring is full before it looks again. */
-const FULL_WAIT_MS = 5;
 
 const header = ExitRecordHeader.at;
 const WORD = 0x1_0000_0000;
@@ -69,7 +67,7 @@ export class ExitLog implements ExitObserver {
   readonly #sequence: number;
   readonly #limit: number;
   readonly #onLimit: () => void;
-  readonly #running: () => boolean;
+  readonly #waitForRoom: () => boolean;
   readonly #record = new Uint8Array(ExitRecordHeader.size + ACCESSES_MAX * ExitAccess.size);
   readonly #view = new DataView(this.#record.buffer);
   #open = false;
@@ -77,21 +75,21 @@ export class ExitLog implements ExitObserver {
 
   /**
    * A log into the ring at byte offset `ring`. The words at `sequence` and `limit` belong to all VPs: the number of the
-   * next exit, and how many may be recorded (0 for no limit) before `onLimit` is called. `running` ends the wait for a
-   * full ring.
+   * next exit, and how many may be recorded (0 for no limit) before `onLimit` is called. `waitForRoom` is called while
+   * the ring is full; false gives the record up, because the machine ends.
    */
   constructor(
     memory: MachineMemory,
     at: { readonly ring: number; readonly sequence: number; readonly limit: number },
     onLimit: () => void,
-    running: () => boolean,
+    waitForRoom: () => boolean,
   ) {
     this.#memory = memory;
     this.#ring = at.ring;
     this.#sequence = at.sequence >>> 2;
     this.#limit = at.limit >>> 2;
     this.#onLimit = onLimit;
-    this.#running = running;
+    this.#waitForRoom = waitForRoom;
   }
 
   exit(vp: VirtualProcessor, kind: ExitKind): void {
@@ -161,8 +159,7 @@ export class ExitLog implements ExitObserver {
     for (;;) {
       const consumed = Atomics.load(i32, (this.#ring + CONSUMER) >>> 2);
       if (((produced - consumed) >>> 0) + length <= EXIT_RING_CAPACITY) break;
-      if (!this.#running()) return;
-      Atomics.wait(i32, (this.#ring + CONSUMER) >>> 2, consumed, FULL_WAIT_MS);
+      if (!this.#waitForRoom()) return;
     }
     const start = produced & (EXIT_RING_CAPACITY - 1);
     const first = Math.min(length, EXIT_RING_CAPACITY - start);

@@ -131,7 +131,7 @@ export class Platform {
         devices,
         msrs: hostMsrs(memory, map.header + header.host_msrs, devices),
         cpuid: (leaf, results) => this.#overlayCpuid(leaf, results),
-        waitForDevice: () => this.#waitForDevice(),
+        waitForDevice: () => this.#waitForMain(),
       });
       vp = new BareVp(index, block, {
         facilities: this.facilities,
@@ -181,7 +181,7 @@ export class Platform {
       sequence: map.header + header.exit_sequence,
       limit: map.header + header.exit_limit,
     };
-    return new ExitLog(memory, at, () => machine.finish(END.LIMIT, index), () => !machine.shutdown);
+    return new ExitLog(memory, at, () => machine.finish(END.LIMIT, index), () => this.#waitForMain());
   }
 
   #devices(index: number, log: ExitLog | undefined): Devices {
@@ -201,12 +201,15 @@ export class Platform {
     return this.pc === undefined || (this.pc.serialOutput.hasRoom() && this.pc.debugOutput.hasRoom());
   }
 
-  /** A device's output ring is full: the main thread empties it. */
-  #waitForDevice(): void {
-    const { memory, header: at } = this.#machine;
-    // In one thread nobody empties the ring while this waits, so the runtime's turn must do it first.
-    this.#machine.onFull?.();
-    if (!this.#machine.deterministic) Atomics.wait(memory.i32, (at + header.shutdown) >>> 2, 0, FULL_WAIT_MS);
+  /**
+   * A ring is full: waits a moment for the main thread to empty it, or empties it where this is that thread. False when
+   * the machine ends.
+   */
+  #waitForMain(): boolean {
+    const machine = this.#machine;
+    if (machine.onFull !== undefined) machine.onFull();
+    else Atomics.wait(machine.memory.i32, (machine.header + header.shutdown) >>> 2, 0, FULL_WAIT_MS);
+    return !machine.shutdown;
   }
 
   #acknowledgeExtInt(): number {
