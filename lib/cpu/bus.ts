@@ -14,6 +14,15 @@ export const ACCESS_READ = 1;
 export const ACCESS_WRITE = 2;
 /** Access: instruction fetch. */
 export const ACCESS_EXECUTE = 4;
+/** Added to an access through a page-table entry without the C bit, on a processor that has one (`Cpu.encryptionBit`). */
+export const ACCESS_SHARED = 8;
+
+/** PVALIDATE, as `CpuBus.pageInstruction` is told. */
+export const PAGE_PVALIDATE = 0;
+/** RMPADJUST. */
+export const PAGE_RMPADJUST = 1;
+/** RMPQUERY. */
+export const PAGE_RMPQUERY = 2;
 
 /**
  * The surroundings of a {@linkcode Cpu}.
@@ -26,7 +35,7 @@ export interface CpuBus {
   /**
    * Byte offset in the memory of guest-physical page `gpn`, or -1 when it is unmapped, protected against `access`, or a
    * device. A page that reads from memory but is protected against writes answers -1 to ACCESS_WRITE alone. Translations
-   * are remembered until `cpu.flushTlb()`.
+   * are remembered until `cpu.flushTlb()`. `access` may include ACCESS_SHARED.
    */
   page(gpn: number, access: number): number;
   /**
@@ -52,6 +61,18 @@ export interface CpuBus {
   interceptsMsr(msr: number): boolean;
   /** HLT at CPL 0: sets the activity, or exits. RIP stays at the instruction when it exits. */
   hlt(cpu: Cpu): void;
+  /**
+   * An instruction that only some surroundings intercept, by its SVM exit code: true when the bus has taken it, and the
+   * executor returns at once. Absent: none is.
+   */
+  intercepts?(cpu: Cpu, exitCode: number): boolean;
+  /** A control register or EFER has been written, by the exit code of its write trap; `lo` and `hi` are its new value. */
+  wrote?(cpu: Cpu, exitCode: number, lo: number, hi: number): void;
+  /**
+   * One of PAGE_PVALIDATE, PAGE_RMPADJUST, PAGE_RMPQUERY on guest-physical page `gpn`, mapped with the C bit or not; its
+   * other operands are in the registers. Absent: #UD.
+   */
+  pageInstruction?(cpu: Cpu, instruction: number, gpn: number, encrypted: boolean): void;
   /** VMCALL, VMMCALL or VMGEXIT; false raises #UD. */
   hypercall(cpu: Cpu, i: Insn): boolean;
   /** The time-stamp counter without the state's offset, into `cpu.v64[0]`. */

@@ -7,6 +7,7 @@
  * @module
  */
 import { CR0_DEFINED, CR4_DEFINED, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMEP, EFER_DEFINED } from "./control_bits.ts";
+import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import type { Cpu } from "./cpu.ts";
 import { VECTOR_GP } from "./faults.ts";
 import { directoryPointersValid, PHYSICAL_ADDRESS_BITS } from "./paging.ts";
@@ -36,6 +37,7 @@ const ATTENTION = CpuState.at.attention >>> 2;
 
 /** Bits of CR3's high half that are beyond the physical address. */
 const CR3_RESERVED_HIGH = -1 << (PHYSICAL_ADDRESS_BITS - 32);
+const EXIT_CODE = SevExitCode.values;
 /** Highest task priority. */
 const CR8_MAX = 15;
 /** CR0 bits whose change ends translations. */
@@ -70,6 +72,7 @@ export function writeCr0(cpu: Cpu, lo: number, hi: number): void {
   s32[EFER] = efer;
   if ((changed & CR0_FLUSHES) !== 0) cpu.flushTlb();
   cpu.updateMode();
+  cpu.bus.wrote?.(cpu, EXIT_CODE.CR0_WRITE_TRAP, cr0, 0);
 }
 
 /** MOV to CR2. */
@@ -81,7 +84,7 @@ export function writeCr2(cpu: Cpu, lo: number, hi: number): void {
 /** MOV to CR3. */
 export function writeCr3(cpu: Cpu, lo: number, hi: number): void {
   const s32 = cpu.s32;
-  if ((hi & CR3_RESERVED_HIGH) !== 0) cpu.raise(VECTOR_GP, 0);
+  if ((hi & CR3_RESERVED_HIGH & ~cpu.encryptionBit) !== 0) cpu.raise(VECTOR_GP, 0);
   if (badDirectoryPointers(cpu, s32[CR0], lo, s32[CR4], s32[EFER])) cpu.raise(VECTOR_GP, 0);
   s32[CR3] = lo;
   s32[CR3 + 1] = hi;
@@ -99,6 +102,7 @@ export function writeCr4(cpu: Cpu, lo: number, hi: number): void {
   s32[CR4] = lo;
   if (flushes) cpu.flushTlb();
   cpu.updateMode();
+  cpu.bus.wrote?.(cpu, EXIT_CODE.CR4_WRITE_TRAP, lo, 0);
 }
 
 /** MOV to CR8: the task priority. The bus is asked again whether an interrupt can be taken. */
@@ -106,6 +110,7 @@ export function writeCr8(cpu: Cpu, lo: number, hi: number): void {
   if (hi !== 0 || lo >>> 0 > CR8_MAX) cpu.raise(VECTOR_GP, 0);
   cpu.s32[CR8] = lo;
   Atomics.or(cpu.s32, ATTENTION, ATTENTION_INTERRUPT);
+  cpu.bus.wrote?.(cpu, EXIT_CODE.CR8_WRITE_TRAP, lo, 0);
 }
 
 /** WRMSR to EFER; LMA stays as it is. False when the value is refused. */
@@ -118,5 +123,6 @@ export function writeEfer(cpu: Cpu, lo: number, hi: number): boolean {
   s32[EFER] = (lo & ~EFER_LMA) | (old & EFER_LMA);
   if ((changed & EFER_NXE) !== 0) cpu.flushTlb();
   cpu.updateMode();
+  cpu.bus.wrote?.(cpu, EXIT_CODE.EFER_WRITE_TRAP, s32[EFER], 0);
   return true;
 }

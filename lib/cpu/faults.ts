@@ -39,6 +39,8 @@ export const VECTOR_MF = 16;
 export const VECTOR_AC = 17;
 /** SIMD floating-point exception. */
 export const VECTOR_XM = 19;
+/** VMM communication: an SEV-ES guest's own handler is to deal with what would have been an exit. */
+export const VECTOR_VC = 29;
 
 /** A guest exception on its way to delivery. One object per processor, written again for each. */
 export class GuestFault {

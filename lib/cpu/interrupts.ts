@@ -7,7 +7,7 @@
  */
 import type { Cpu } from "./cpu.ts";
 import { enterDebugHandler } from "./debug.ts";
-import { VECTOR_DB, VECTOR_DE, VECTOR_DF, VECTOR_GP, VECTOR_NP, VECTOR_PF, VECTOR_TS } from "./faults.ts";
+import { VECTOR_DB, VECTOR_DE, VECTOR_DF, VECTOR_GP, VECTOR_NP, VECTOR_PF, VECTOR_TS, VECTOR_VC } from "./faults.ts";
 import {
   checkStackSegment,
   codeSizeValid,
@@ -101,7 +101,7 @@ function isSoftware(type: number): boolean {
 
 /** Exceptions whose combination with another one of them is a double fault. */
 function isContributory(vector: number): boolean {
-  return vector === VECTOR_DE || (vector >= VECTOR_TS && vector <= VECTOR_GP);
+  return vector === VECTOR_DE || (vector >= VECTOR_TS && vector <= VECTOR_GP) || vector === VECTOR_VC;
 }
 
 /**

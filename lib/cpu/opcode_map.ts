@@ -22,6 +22,7 @@ import { rows as fsgsbaseRows } from "./exec/fsgsbase.ts";
 import { rows as ioRows } from "./exec/io.ts";
 import { rows as iretRows } from "./exec/iret.ts";
 import { rows as msrRows } from "./exec/msr.ts";
+import { rows as sevRows } from "./exec/sev.ts";
 import { rows as softwareInterruptRows } from "./exec/software_interrupt.ts";
 import { rows as syscallRows } from "./exec/syscall.ts";
 import { rows as systemRows } from "./exec/system.ts";
@@ -60,6 +61,7 @@ export const OPCODES: OpcodeMap = new OpcodeMap([
   ...ioRows,
   ...iretRows,
   ...msrRows,
+  ...sevRows,
   ...softwareInterruptRows,
   ...syscallRows,
   ...systemRows,

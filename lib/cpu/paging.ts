@@ -78,8 +78,12 @@ export const translation = {
   user: false,
   /** No level forbids fetches. */
   executable: false,
+  /** The page is private to an encrypted guest: the entry that maps it has the C bit, or the mode has no such bit. */
+  encrypted: false,
 };
 
+/** The C bit of the processor that walks, in the high half of an entry; 0 when it has none. */
+let encryptionBit = 0;
 /** The low and high halves of the entry read last. */
 let entryLo = 0;
 let entryHi = 0;
@@ -103,7 +107,9 @@ function addressHi(gpn: number): number {
 function readDevice(cpu: Cpu, gpn: number, offset: number, size: number): void {
   const value = cpu.v64[0];
   cpu.softLeave = false; // leaving must end the walk
-  cpu.bus.mmioRead(cpu, addressLo(gpn, offset), addressHi(gpn), size);
+  cpu.tableAccess = true;
+  cpu.bus.mmioRead(cpu, addressLo(gpn, offset), addressHi(gpn) | encryptionBit, size);
+  cpu.tableAccess = false;
   entryLo = cpu.v32[0];
   entryHi = cpu.v32[1];
   cpu.v64[0] = value;
@@ -158,7 +164,9 @@ function markUsed(cpu: Cpu, write: boolean): boolean {
       const value = cpu.v64[0];
       cpu.softLeave = false;
       cpu.v64[0] = BigInt(marked >>> 0);
-      cpu.bus.mmioWrite(cpu, addressLo(gpn, usedOffset[i]), addressHi(gpn), 4);
+      cpu.tableAccess = true;
+      cpu.bus.mmioWrite(cpu, addressLo(gpn, usedOffset[i]), addressHi(gpn) | encryptionBit, 4);
+      cpu.tableAccess = false;
       cpu.v64[0] = value;
     }
   }
@@ -183,7 +191,9 @@ function entryPage(): number {
  */
 export function walk(cpu: Cpu, lo: number, hi: number, access: number, user: boolean, mark = true): number {
   const s32 = cpu.s32;
+  encryptionBit = cpu.encryptionBit;
   if ((s32[CR0] & CR0_PG) === 0) {
+    translation.encrypted = encryptionBit !== 0;
     translation.gpn = lo >>> 12;
     translation.global = false;
     translation.large = false;
@@ -198,6 +208,8 @@ export function walk(cpu: Cpu, lo: number, hi: number, access: number, user: boo
     else error = walkPae(cpu, lo);
     const write = (access & ACCESS_WRITE) !== 0;
     if (error < 0) {
+      // Without PAE an entry has no place for the C bit, and everything is private.
+      translation.encrypted = encryptionBit !== 0 && ((s32[CR4] & CR4_PAE) === 0 || (entryHi & encryptionBit) !== 0);
       if (!permitted(s32, access, user)) error = PF_PRESENT;
       else if (!mark || markUsed(cpu, write)) return -1;
       else continue; // an entry changed under the walk
@@ -241,7 +253,7 @@ function found(gpn: number, rights: number, notExecutable: number, large: boolea
 /** Long mode: PML4, PDPT, PD, PT. Returns -1 or the error code of the missing or malformed entry. */
 function walkLong(cpu: Cpu, lo: number, hi: number): number {
   const s32 = cpu.s32;
-  const reserved = RESERVED_HIGH_LONG | ((s32[EFER] & EFER_NXE) === 0 ? NX_HIGH : 0);
+  const reserved = (RESERVED_HIGH_LONG & ~encryptionBit) | ((s32[EFER] & EFER_NXE) === 0 ? NX_HIGH : 0);
   let table = (s32[CR3 + 1] & 0xffff) * 0x10_0000 + (s32[CR3] >>> 12);
 
   let offset = ((hi >>> 7) & 0x1ff) << 3;
@@ -272,11 +284,11 @@ function walkLong(cpu: Cpu, lo: number, hi: number): number {
 /** PAE outside long mode: four directory pointers, PD, PT. */
 function walkPae(cpu: Cpu, lo: number): number {
   const s32 = cpu.s32;
-  const reserved = RESERVED_HIGH_PAE | ((s32[EFER] & EFER_NXE) === 0 ? NX_HIGH : 0);
+  const reserved = (RESERVED_HIGH_PAE & ~encryptionBit) | ((s32[EFER] & EFER_NXE) === 0 ? NX_HIGH : 0);
   const cr3 = s32[CR3];
   readEntry64(cpu, cr3 >>> 12, (cr3 & 0xfe0) | ((lo >>> 30) << 3));
   if ((entryLo & ENTRY_PRESENT) === 0) return 0;
-  if ((entryHi & (RESERVED_HIGH_PAE | NX_HIGH)) !== 0 || (entryLo & RESERVED_PDPTE) !== 0) {
+  if ((entryHi & ((RESERVED_HIGH_PAE & ~encryptionBit) | NX_HIGH)) !== 0 || (entryLo & RESERVED_PDPTE) !== 0) {
     return PF_PRESENT | PF_RESERVED;
   }
   // A directory pointer has neither rights nor an accessed bit.
@@ -342,10 +354,13 @@ function walk32(cpu: Cpu, lo: number): number {
  * one. A CR3, CR0 or CR4 write that turns to PAE paging outside long mode raises #GP(0) otherwise.
  */
 export function directoryPointersValid(cpu: Cpu, cr3: number): boolean {
+  encryptionBit = cpu.encryptionBit;
   for (let i = 0; i < 4; i++) {
     readEntry64(cpu, cr3 >>> 12, (cr3 & 0xfe0) | (i << 3));
     if ((entryLo & ENTRY_PRESENT) === 0) continue;
-    if ((entryHi & (RESERVED_HIGH_PAE | NX_HIGH)) !== 0 || (entryLo & RESERVED_PDPTE) !== 0) return false;
+    if ((entryHi & ((RESERVED_HIGH_PAE & ~encryptionBit) | NX_HIGH)) !== 0 || (entryLo & RESERVED_PDPTE) !== 0) {
+      return false;
+    }
   }
   return true;
 }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, type CpuBus } from "./bus.ts";
+import { ACCESS_EXECUTE, ACCESS_READ, ACCESS_SHARED, ACCESS_WRITE, type CpuBus } from "./bus.ts";
 import type { Cpu } from "./cpu.ts";
 import { noteDataAccess } from "./debug.ts";
 import { GuestFault, LeaveSignal, VECTOR_AC, VECTOR_GP, VECTOR_PF, VECTOR_SS } from "./faults.ts";
@@ -47,7 +47,7 @@ export class CpuTranslation extends CpuFlags {
   readonly fault: GuestFault = new GuestFault();
   /** The exit that is thrown. */
   readonly leaveSignal: LeaveSignal = new LeaveSignal();
-  /** Guest-physical address of the last translation that was not memory: low, high. */
+  /** Guest-physical address of the last translation that was not memory: low, high with the C bit of a private access. */
   readonly gpa32: Int32Array = new Int32Array(2);
   /** Bumped with every TLB flush, so that decoded blocks found by linear address are looked up again. */
   generation = 0;
@@ -57,6 +57,10 @@ export class CpuTranslation extends CpuFlags {
   #filledCount = 0;
   /** Whether `leave` may return; a throw costs a microsecond. */
   softLeave = false;
+  /** The C bit in the high half of a page-table entry: whether a page is private to an encrypted guest. 0 for none. */
+  encryptionBit = 0;
+  /** Set while a device access is one of the page walk; the bus that looks at it clears it. */
+  tableAccess = false;
 
   /** Views over the state at `base`; `splitLock` is the offset of a word shared by all processors of the memory. */
   constructor(memory: MachineMemory, base: number, bus: CpuBus, splitLock: number) {
@@ -147,10 +151,11 @@ export class CpuTranslation extends CpuFlags {
     if (error >= 0) this.raisePageFault(lo, hi, error);
     const gpn = translation.gpn;
     const offset = lo & 0xfff;
-    const page = this.bus.page(gpn, access);
+    const encrypted = translation.encrypted || access === ACCESS_EXECUTE;
+    const page = this.bus.page(gpn, this.encryptionBit === 0 || encrypted ? access : access | ACCESS_SHARED);
     if (page < 0) {
       this.gpa32[0] = (gpn << 12) | offset;
-      this.gpa32[1] = Math.floor(gpn / 0x100000) | 0;
+      this.gpa32[1] = Math.floor(gpn / 0x100000) | (encrypted ? this.encryptionBit : 0);
       return -1;
     }
     const table = access === ACCESS_READ ? TLB_READ : access === ACCESS_WRITE ? TLB_WRITE : TLB_FETCH;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { CR4_DE, CR4_OSXSAVE, CR4_PCE, CR4_TSD, CR4_UMIP } from "../control_bits.ts";
 import { writeCr0, writeCr2, writeCr3, writeCr4, writeCr8 } from "../control_registers.ts";
 import type { Cpu } from "../cpu.ts";
@@ -15,6 +16,7 @@ import { CpuState, CR0_PE, CR0_TS, GS, RAX, RCX, RDX, STOP_EXIT } from "../state
 import { loadWord, requirePrivilege, writeRegister } from "./system_operand.ts";
 import { raiseUndefined } from "./undefined.ts";
 
+const EXIT_CODE = SevExitCode.values;
 const at = CpuState.at;
 const CR0 = at.cr0 >>> 2;
 const CR2 = at.cr2 >>> 2;
@@ -115,7 +117,9 @@ function debugWord(n: number): number {
 
 /** MOV from a debug register. */
 const moveFromDebug: Exec = (cpu, i) => {
-  const word = debugWord(debugNumber(cpu, i));
+  const n = debugNumber(cpu, i);
+  if (cpu.bus.intercepts?.(cpu, EXIT_CODE.DR0_READ + n)) return;
+  const word = debugWord(n);
   writeRegister(cpu, i.rm, i.mode64 ? 8 : 4, cpu.s32[word], cpu.s32[word + 1]);
 };
 
@@ -124,6 +128,7 @@ const moveToDebug: Exec = (cpu, i) => {
   const n = debugNumber(cpu, i);
   let lo = cpu.g32[2 * i.rm];
   const hi = i.mode64 ? cpu.g32[2 * i.rm + 1] : 0;
+  if (cpu.bus.intercepts?.(cpu, EXIT_CODE.DR0_WRITE + n)) return;
   if (n >= 6 && hi !== 0) cpu.raise(VECTOR_GP, 0);
   if (n === 6) lo = (lo & DR6_WRITABLE) | DR6_ONES;
   if (n === 7) lo = (lo & ~DR7_ZEROS) | DR7_ONES;
@@ -151,8 +156,7 @@ const loadStatusWord: Exec = (cpu, i) => {
 /** CLTS. */
 const clearTaskSwitched: Exec = (cpu) => {
   requirePrivilege(cpu);
-  cpu.s32[CR0] &= ~CR0_TS;
-  cpu.updateMode();
+  writeCr0(cpu, cpu.s32[CR0] & ~CR0_TS, 0);
 };
 
 /** INVLPG. All translations go: a page may be part of a larger one. */
@@ -162,7 +166,12 @@ const invalidatePage: Exec = (cpu) => {
 };
 
 /** INVD and WBINVD: there is no cache. */
-const invalidateCache: Exec = (cpu) => requirePrivilege(cpu);
+function invalidateCache(exitCode: number): Exec {
+  return (cpu) => {
+    requirePrivilege(cpu);
+    cpu.bus.intercepts?.(cpu, exitCode);
+  };
+}
 
 /** HLT. */
 const halt: Exec = (cpu) => {
@@ -174,8 +183,9 @@ const halt: Exec = (cpu) => {
 const identify: Exec = (cpu) => cpu.bus.cpuid(cpu);
 
 /** Writes EDX:EAX; false when the surroundings took the instruction as an exit. */
-function readTimeStamp(cpu: Cpu): boolean {
+function readTimeStamp(cpu: Cpu, exitCode: number): boolean {
   if ((cpu.s32[CR4] & CR4_TSD) !== 0) requirePrivilege(cpu);
+  if (cpu.bus.intercepts?.(cpu, exitCode)) return false;
   cpu.bus.tsc(cpu);
   if ((cpu.stop & STOP_EXIT) !== 0) return false;
   cpu.v64[0] += cpu.s64[TSC_OFFSET];
@@ -186,17 +196,18 @@ function readTimeStamp(cpu: Cpu): boolean {
 
 /** RDTSC. */
 const readTsc: Exec = (cpu) => {
-  readTimeStamp(cpu);
+  readTimeStamp(cpu, EXIT_CODE.RDTSC);
 };
 
 /** RDTSCP: also TSC_AUX. */
 const readTscAndProcessor: Exec = (cpu) => {
-  if (readTimeStamp(cpu)) writeRegister(cpu, RCX, 4, cpu.s32[TSC_AUX], 0);
+  if (readTimeStamp(cpu, EXIT_CODE.RDTSCP)) writeRegister(cpu, RCX, 4, cpu.s32[TSC_AUX], 0);
 };
 
 /** RDPMC: counters that never count. */
 const readCounter: Exec = (cpu) => {
   if ((cpu.s32[CR4] & CR4_PCE) === 0) requirePrivilege(cpu);
+  if (cpu.bus.intercepts?.(cpu, EXIT_CODE.RDPMC)) return;
   if (cpu.g32[RCX * 2] >>> 0 >= PERFORMANCE_COUNTERS) cpu.raise(VECTOR_GP, 0);
   writeRegister(cpu, RAX, 4, 0, 0);
   writeRegister(cpu, RDX, 4, 0, 0);
@@ -214,6 +225,7 @@ const readXcr: Exec = (cpu) => {
 const writeXcr: Exec = (cpu) => {
   if ((cpu.s32[CR4] & CR4_OSXSAVE) === 0) cpu.raise(VECTOR_UD);
   requirePrivilege(cpu);
+  if (cpu.bus.intercepts?.(cpu, EXIT_CODE.XSETBV)) return;
   const value = cpu.g32[RAX * 2];
   const consistent = (value & XCR0_X87) !== 0 && (value & (XCR0_SSE | XCR0_AVX)) !== XCR0_AVX;
   const known = cpu.g32[RDX * 2] === 0 && (value & ~XCR0_DEFINED) === 0;
@@ -255,16 +267,17 @@ export const rows: readonly OpcodeRow[] = [
   row("0f", 0x01, "lmsw", "Ew", loadStatusWord, { reg: 6, ends: true }),
   row("0f", 0x06, "clts", "", clearTaskSwitched, { ends: true }),
   row("0f", 0x01, "invlpg", "M", invalidatePage, { reg: 7, mod: "mem", ends: true }),
-  row("0f", 0x08, "invd", "", invalidateCache),
-  row("0f", 0x09, "wbinvd", "", invalidateCache),
+  row("0f", 0x08, "invd", "", invalidateCache(EXIT_CODE.INVD), { ends: true }),
+  row("0f", 0x09, "wbinvd", "", invalidateCache(EXIT_CODE.WBINVD), { ends: true }),
   row("1", 0xf4, "hlt", "", halt, { ends: true }),
   row("0f", 0xa2, "cpuid", "", identify, { ends: true }),
   row("0f", 0x31, "rdtsc", "", readTsc, { ends: true }),
-  row("0f", 0x33, "rdpmc", "", readCounter),
+  row("0f", 0x33, "rdpmc", "", readCounter, { ends: true }),
   row("0f", 0xaa, "rsm", "", raiseUndefined, { ends: true }),
   row01(0, 1, "vmcall", callHypervisor),
   row01(3, 1, "vmmcall", callHypervisor),
   row01(3, 1, "vmgexit", callHypervisor, { prefix: "f3" }),
+  row01(3, 1, "vmgexit", callHypervisor, { prefix: "f2" }),
   row01(2, 0, "xgetbv", readXcr),
   row01(2, 1, "xsetbv", writeXcr),
   row01(7, 0, "swapgs", swapGs, { only64: true }),
