@@ -223,7 +223,10 @@ export class Engine {
       const agent = this.#agents[actor];
       const word = this.#stepWord[actor];
       const before = this.#memory[word];
-      if (recorder.on) this.system.footprint?.(agent, before, this.#note);
+      if (recorder.on) {
+        this.isEnabled(actor); // what its condition reads is part of the step
+        this.system.footprint?.(agent, before, this.#note);
+      }
       try {
         this.#memory[word] = this.#steps[before].run(agent);
       } catch (error) {

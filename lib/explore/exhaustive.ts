@@ -77,7 +77,9 @@ const DONE = 10;
 const REDUCED = 11;
 /** State of the actor's own block before its step. */
 const BEFORE = 12;
-const FRAME = 13;
+/** Actors that were tried, but whose step closed a cycle: what follows it is not complete, so they never sleep. */
+const AWAKE = 13;
+const FRAME = 14;
 
 const FRAMES_FIRST = 1024;
 const ACCESS_WORDS = CELL_WORDS * 2;
@@ -230,7 +232,7 @@ export class ExhaustiveScheduler implements Scheduler {
           this.#fingerprints.note(place, preemptions);
         } else {
           if (this.#persistent && (old & ON_PATH) !== 0) {
-            if (depth > 0) this.#expand(parent);
+            if (depth > 0) this.#expand(parent, last);
             return KNOWN;
           }
           todo = old & ~ON_PATH & ~sleep;
@@ -257,6 +259,7 @@ export class ExhaustiveScheduler implements Scheduler {
     frames[at + OUTCOME] = 0;
     frames[at + DONE] = 0;
     frames[at + REDUCED] = 0;
+    frames[at + AWAKE] = 0;
     if (todo !== 0) {
       frames[at + TODO] = todo & enabled;
     } else {
@@ -281,8 +284,9 @@ export class ExhaustiveScheduler implements Scheduler {
   }
 
   /** A step of the frame closes a cycle: all enabled actors are to be tried there. */
-  #expand(at: number): void {
+  #expand(at: number, actor: number): void {
     const frames = this.#frames;
+    frames[at + AWAKE] |= 1 << actor;
     if (frames[at + REDUCED] === 0) return;
     frames[at + REDUCED] = 0;
     const trying = frames[at + ACTOR] >= 0 ? 1 << frames[at + ACTOR] : 0;
@@ -300,7 +304,8 @@ export class ExhaustiveScheduler implements Scheduler {
     const there = here + this.#actors * ACCESS_WORDS;
     const accesses = this.#accesses;
     let sleep = 0;
-    for (let rest = (frames[at + SLEEP] | frames[at + DONE]) & ~(1 << actor); rest !== 0; rest &= rest - 1) {
+    const tried = frames[at + DONE] & ~frames[at + AWAKE];
+    for (let rest = (frames[at + SLEEP] | tried) & ~(1 << actor); rest !== 0; rest &= rest - 1) {
       const other = lowest(rest);
       const from = here + other * ACCESS_WORDS;
       const reads = accesses.subarray(from, from + CELL_WORDS);

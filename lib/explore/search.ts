@@ -1,0 +1,210 @@
+/**
+ * Exhaustive searches as a whole: preemption bounds 0, 1, 2 and so on, and partial-order reduction that learns.
+ *
+ * @module
+ */
+import { Random } from "../memory/random.ts";
+import type { Engine } from "./engine.ts";
+import {
+  ALL_REDUCTIONS,
+  type BoundHit,
+  DEFAULT_BOUNDS,
+  ExhaustiveScheduler,
+  type Reductions,
+  type SearchBounds,
+} from "./exhaustive.ts";
+import { type Exploration, explore, type FoundViolation } from "./explorer.ts";
+import { Footprints } from "./footprints.ts";
+import { RandomScheduler } from "./random_scheduler.ts";
+import type { Scheduler } from "./scheduler.ts";
+import type { Property } from "./system.ts";
+
+/** What a search is asked to do. */
+export interface SearchOptions {
+  readonly bounds?: Partial<SearchBounds>;
+  readonly reductions?: Reductions;
+  /** The properties to check; those of the system when absent. */
+  readonly properties?: readonly Property[];
+  /** Asked every few thousand steps with how far the search is; true ends it. */
+  readonly progress?: (progress: SearchProgress) => boolean;
+  /** When to end early; see `ExploreOptions.until`. */
+  readonly until?: "all" | "first" | "never";
+  /** The bounds on preemptions that are tried before `bounds.preemptions`; 0, 1, 2, ... when absent. */
+  readonly firstPreemptions?: readonly number[];
+}
+
+/** How far a search is. */
+export interface SearchProgress {
+  /** States of the search under way. */
+  readonly states: number;
+  readonly transitions: number;
+  /** Steps on the path to the present state. */
+  readonly frontier: number;
+  /** Bound on preemptions of the search under way; Infinity for none. */
+  readonly preemptions: number;
+}
+
+/** What a search has found. */
+export interface SearchResult {
+  /** The first violation of each property, under the smallest bound on preemptions that shows one. */
+  readonly violations: readonly FoundViolation[];
+  /** States of the last, and widest, search. */
+  readonly states: number;
+  /** Steps of the last search. */
+  readonly transitions: number;
+  /** Executions of the last search. */
+  readonly schedules: number;
+  /** Longest execution in steps. */
+  readonly depth: number;
+  /** Bounds that were hit. A bound on preemptions is not among them: it says how wide the space is. */
+  readonly hit: readonly BoundHit[];
+  /** Whether everything within the bounds was looked at. */
+  readonly exhausted: boolean;
+  /** Whether the search was interrupted. */
+  readonly interrupted: boolean;
+  /** Bound on preemptions of the last search; Infinity when nothing was left out for it. */
+  readonly preemptions: number;
+  /** Reductions that the last search used. */
+  readonly reductions: Reductions;
+}
+
+/** Bounds on preemptions that are tried before an unbounded search. */
+const FIRST_PREEMPTIONS = [0, 1, 2];
+/** Random executions from which accesses are learned before the first search. */
+const LEARNING: { schedules: number; depth: number } = { schedules: 300, depth: 1000 };
+/** Seed of those. */
+const LEARNING_SEED = 1;
+/** A stale search goes on, to learn more, until it has taken this many steps more than it had, or twice as many. */
+const STALE_STEPS = 2000;
+
+/** Searches everything within the bounds. */
+export function search(engine: Engine, options: SearchOptions = {}): SearchResult {
+  const bounds = { ...DEFAULT_BOUNDS, ...options.bounds };
+  const { reductions = ALL_REDUCTIONS, until = "all" } = options;
+  const wanted = options.properties ?? engine.system.properties;
+  const found: FoundViolation[] = [];
+  let footprints: Footprints | undefined;
+  for (const preemptions of steps(bounds.preemptions, options.firstPreemptions)) {
+    const missing = wanted.filter((property) => !found.some((violation) => violation.property === property));
+    // With every property violated there is nothing to look for; with none given, the states themselves are asked for.
+    const reduces = preemptions === Infinity && reductions.fingerprints && !engine.watchesAll &&
+      (reductions.persistentSets || reductions.sleepSets);
+    if (reduces) footprints ??= learn(engine);
+    const result = once(engine, { ...bounds, preemptions }, reductions, missing, options, footprints);
+    engine.recording = false;
+    found.push(...result.violations);
+    const whole = { ...result, violations: found };
+    if (!result.exhausted || preemptions === bounds.preemptions || result.preemptions === Infinity) return whole;
+    if (until === "first" && found.length > 0) return whole;
+    if (until === "all" && wanted.length > 0 && wanted.every((property) => found.some((v) => v.property === property))) {
+      return whole;
+    }
+  }
+  throw new RangeError(`No bound on preemptions to search with`);
+}
+
+/** The bounds on preemptions, up to `last`. */
+function steps(last: number, first?: readonly number[]): number[] {
+  const before = first ?? (last === Infinity ? FIRST_PREEMPTIONS : Array.from({ length: last }, (_, k) => k));
+  return [...before.filter((bound) => bound < last), last];
+}
+
+/** One search under one bound, begun again as often as its footprints turn out to be stale. */
+function once(
+  engine: Engine,
+  bounds: SearchBounds,
+  reductions: Reductions,
+  properties: readonly Property[],
+  options: SearchOptions,
+  footprints: Footprints | undefined,
+): SearchResult {
+  const used: Reductions = footprints === undefined
+    ? { ...reductions, persistentSets: false, sleepSets: false }
+    : reductions;
+  const found: FoundViolation[] = [];
+  for (;;) {
+    engine.recording = footprints !== undefined;
+    footprints?.freeze();
+    const begin = engine.transitions;
+    const scheduler = new ExhaustiveScheduler(engine, bounds, used, footprints);
+    let staleAt = -1;
+    const exploration = explore(engine, new Watched(scheduler, () => {
+      if (footprints?.stale !== true) return false;
+      const steps = engine.transitions - begin;
+      if (staleAt < 0) staleAt = steps;
+      return steps > Math.max(2 * staleAt, staleAt + STALE_STEPS);
+    }), {
+      properties: properties.filter((property) => !found.some((violation) => violation.property === property)),
+      until: options.until ?? "all",
+      interrupted: () => {
+        const { states, depth: frontier } = scheduler;
+        const progress = { states, transitions: engine.transitions, frontier, preemptions: bounds.preemptions };
+        return options.progress?.(progress) ?? false;
+      },
+    });
+    found.push(...exploration.violations);
+    const over = exploration.interrupted || exploration.stopped || scheduler.hit.size > 0;
+    if (footprints?.stale === true && !over) continue;
+    return summary(exploration, scheduler, bounds, used, found);
+  }
+}
+
+function summary(
+  exploration: Exploration,
+  scheduler: ExhaustiveScheduler,
+  bounds: SearchBounds,
+  reductions: Reductions,
+  violations: readonly FoundViolation[],
+): SearchResult {
+  const { transitions, schedules, depth, interrupted, stopped } = exploration;
+  return {
+    violations,
+    states: scheduler.states,
+    transitions,
+    schedules,
+    depth,
+    hit: [...scheduler.hit],
+    exhausted: !interrupted && !stopped && scheduler.hit.size === 0,
+    interrupted,
+    preemptions: scheduler.preemptionsLeftOut ? bounds.preemptions : Infinity,
+    reductions,
+  };
+}
+
+/** Learns what agents access from random executions. */
+function learn(engine: Engine): Footprints {
+  const footprints = new Footprints(engine);
+  const random = new RandomScheduler(Random.seeded(LEARNING_SEED), LEARNING);
+  engine.chooser = random;
+  while (random.newExecution(engine)) {
+    for (;;) {
+      footprints.enabled();
+      const actor = random.nextActor(engine);
+      if (actor < 0) break;
+      const before = engine.localHash[actor];
+      engine.execute(actor);
+      footprints.took(actor, before);
+    }
+  }
+  return footprints;
+}
+
+/** A scheduler that ends when `over` says so. */
+class Watched implements Scheduler {
+  readonly #inner: ExhaustiveScheduler;
+  readonly #over: () => boolean;
+
+  constructor(inner: ExhaustiveScheduler, over: () => boolean) {
+    this.#inner = inner;
+    this.#over = over;
+  }
+  newExecution(engine: Engine): boolean {
+    return !this.#over() && this.#inner.newExecution(engine);
+  }
+  nextActor(engine: Engine): number {
+    return this.#inner.nextActor(engine);
+  }
+  nextChoice(): number {
+    return this.#inner.nextChoice();
+  }
+}
