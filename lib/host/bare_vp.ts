@@ -8,13 +8,13 @@
 import { ACCESS_EXECUTE } from "../cpu/bus.ts";
 import type { Cpu } from "../cpu/cpu.ts";
 import type { Insn } from "../cpu/insn.ts";
-import { CpuState, EXIT_CPUID, EXIT_HLT, EXIT_IN, EXIT_IO, EXIT_MMIO, EXIT_MSR, EXIT_SHUTDOWN } from "../cpu/state.ts";
+import { CpuState, EXIT_CPUID, EXIT_IN, EXIT_IO, EXIT_MMIO, EXIT_MSR, EXIT_SHUTDOWN } from "../cpu/state.ts";
 import { DEVICE_BUSY, type Devices } from "../devices/devices.ts";
 import { GUEST_RUN } from "../hypervisor/guest.ts";
 import { GuestBus, type GuestBusParts, loadCpuid } from "../hypervisor/guest_bus.ts";
 import { HYPERCALL } from "../hypervisor/hypercall_exit.ts";
 import { type ProcessorParts, VirtualProcessor } from "../hypervisor/virtual_processor.ts";
-import { type ExitKind, HypervisorVpState } from "../hypervisor/vp_state.ts";
+import { EXIT_KIND, HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
 
 const cpuAt = CpuState.at;
@@ -129,17 +129,25 @@ const HANDLE_EXIT: StepId = step<BareVp>("host.handle-exit", (vp) => {
   const { i32, u8 } = vp.memory;
   const reason = i32[(vp.cpuState + cpuAt.exit_reason) >>> 2];
   const write = i32[(vp.cpuState + cpuAt.exit_write) >>> 2] !== 0;
-  const kinds: Readonly<Record<number, ExitKind>> = {
-    [EXIT_IO]: u8[vp.cpuState + cpuAt.exit_flags] & EXIT_IN ? "in" : "out",
-    [EXIT_MMIO]: write ? "mmio-write" : "mmio-read",
-    [EXIT_MSR]: write ? "wrmsr" : "rdmsr",
-    [EXIT_CPUID]: "cpuid",
-    [EXIT_HLT]: "hlt",
-    [EXIT_SHUTDOWN]: "shutdown",
-  };
-  const kind = kinds[reason];
-  if (kind === undefined) throw new RangeError(`The host's VMM does not know exit reason ${reason}`);
-  vp.noteExit(kind);
+  switch (reason) {
+    case EXIT_IO:
+      vp.noteExit(u8[vp.cpuState + cpuAt.exit_flags] & EXIT_IN ? EXIT_KIND.in : EXIT_KIND.out);
+      break;
+    case EXIT_MMIO:
+      vp.noteExit(write ? EXIT_KIND["mmio-write"] : EXIT_KIND["mmio-read"]);
+      break;
+    case EXIT_MSR:
+      vp.noteExit(write ? EXIT_KIND.wrmsr : EXIT_KIND.rdmsr);
+      break;
+    case EXIT_CPUID:
+      vp.noteExit(EXIT_KIND.cpuid);
+      break;
+    case EXIT_SHUTDOWN:
+      vp.noteExit(EXIT_KIND.shutdown);
+      break;
+    default:
+      throw new RangeError(`The host's VMM does not know exit reason ${reason}`);
+  }
   return reason === EXIT_SHUTDOWN ? TRIPLE_FAULT : EXECUTE;
 });
 

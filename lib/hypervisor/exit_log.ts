@@ -11,7 +11,7 @@ import { bytes, i32, u16, u32, u64, u8 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
 import type { ExitObserver, VirtualProcessor } from "./virtual_processor.ts";
-import { EXIT_KIND, EXIT_KINDS, type ExitKind } from "./vp_state.ts";
+import { type ExitKind, type ExitKindNumber, EXIT_KINDS } from "./vp_state.ts";
 
 /** Bytes of the CPU state that a record holds: everything from the registers to DR7. */
 export const REGISTERS_SIZE: number = CpuState.at.star;
@@ -92,7 +92,7 @@ export class ExitLog implements ExitObserver {
     this.#waitForRoom = waitForRoom;
   }
 
-  exit(vp: VirtualProcessor, kind: ExitKind): void {
+  exit(vp: VirtualProcessor, kind: ExitKindNumber): void {
     if (this.#open) this.#finish();
     this.#begin(vp, kind);
   }
@@ -120,7 +120,7 @@ export class ExitLog implements ExitObserver {
     view.setInt32(at + ExitAccess.at.data + 4, high, true);
   }
 
-  #begin(vp: VirtualProcessor, kind: ExitKind): void {
+  #begin(vp: VirtualProcessor, kind: ExitKindNumber): void {
     const { u8, i32 } = this.#memory;
     const view = this.#view;
     this.#open = true;
@@ -128,7 +128,7 @@ export class ExitLog implements ExitObserver {
     view.setUint32(header.sequence, Atomics.add(i32, this.#sequence, 1) >>> 0, true);
     view.setUint16(header.vp, vp.index, true);
     view.setUint8(header.vtl, 0);
-    view.setUint8(header.kind, EXIT_KIND[kind]);
+    view.setUint8(header.kind, kind);
     view.setUint32(header.message, 0, true);
     view.setInt32(header.activity, vp.activity, true);
     this.#record.set(u8.subarray(vp.cpuState, vp.cpuState + REGISTERS_SIZE), header.registers);

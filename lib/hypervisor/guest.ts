@@ -16,7 +16,7 @@ import {
 import { HALTED, step, type StepId } from "../memory/steps.ts";
 import { ATTENTION } from "./attention.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
-import { HypervisorVpState } from "./vp_state.ts";
+import { EXIT_KIND, HypervisorVpState } from "./vp_state.ts";
 import { ENTER_VTL2_INTERRUPT, vtl2InterruptPending } from "./vtl_entry.ts";
 
 const ATTENTION_AT = CpuState.at.attention;
@@ -40,7 +40,7 @@ const EOI_VECTOR = HypervisorVpState.at.eoi_vector;
 
 /** HLT: the processor leaves the guest, is behind the instruction, and parks unless an interrupt waits already. */
 const HALT: StepId = step<VirtualProcessor>("hypervisor.halt", (vp) => {
-  vp.noteExit("hlt");
+  vp.noteExit(EXIT_KIND.hlt);
   vp.observer?.entry(vp);
   vp.skipInstruction();
   vp.activity = ACTIVITY_HALTED;

@@ -35,8 +35,6 @@ const at = CpuState.at;
 const PAGE_MASK = 0xfff;
 /** Guest page numbers in the high word of an address. */
 const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
-/** CR4.OSXSAVE (AMD64 APM volume 2, 3.1.3). */
-const CR4_OSXSAVE = 1 << 18;
 
 /** What a guest bus is made from. */
 export interface GuestBusParts {

@@ -10,13 +10,14 @@ import { GUEST_RUN } from "./guest.ts";
 import { guestHypercall } from "./hypercalls/dispatch.ts";
 import { WRITE_HYPERCALL_MESSAGE } from "./intercepts.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
+import { EXIT_KIND } from "./vp_state.ts";
 import { ENTER_VTL2_CALL } from "./vtl_entry.ts";
 
 const cpu = CpuState.at;
 
 /** Decides what a hypercall instruction does, and does it when it is the hypervisor's. */
 export const HYPERCALL: StepId = step<VirtualProcessor>("hypervisor.hypercall", (vp) => {
-  vp.noteExit("hypercall");
+  vp.noteExit(EXIT_KIND.hypercall);
   switch (guestHypercall(vp.hypercalls)) {
     case "intercept":
       return WRITE_HYPERCALL_MESSAGE;

@@ -30,7 +30,7 @@ import {
   writeUnrecoverableMessage,
 } from "./intercept_message.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
-import { HypervisorVpState } from "./vp_state.ts";
+import { EXIT_KIND, HypervisorVpState } from "./vp_state.ts";
 import { WRITE_ENTRY_REASON } from "./vtl_entry.ts";
 
 const cpu = CpuState.at;
@@ -43,31 +43,31 @@ export const WRITE_INTERCEPT_MESSAGE: StepId = step<VirtualProcessor>("hyperviso
   const base = vp.cpuState;
   switch (i32[(base + cpu.exit_reason) >>> 2]) {
     case EXIT_IO:
-      vp.noteExit(u8[base + cpu.exit_flags] & EXIT_IN ? "in" : "out");
+      vp.noteExit(u8[base + cpu.exit_flags] & EXIT_IN ? EXIT_KIND["in"] : EXIT_KIND["out"]);
       writeIoPortMessage(vp);
       break;
     case EXIT_MMIO:
-      vp.noteExit(i32[(base + cpu.exit_write) >>> 2] ? "mmio-write" : "mmio-read");
+      vp.noteExit(i32[(base + cpu.exit_write) >>> 2] ? EXIT_KIND["mmio-write"] : EXIT_KIND["mmio-read"]);
       writeMemoryMessage(vp, accessedPageExists(vp));
       break;
     case EXIT_CPUID:
-      vp.noteExit("cpuid");
+      vp.noteExit(EXIT_KIND.cpuid);
       writeCpuidMessage(vp, vp.cpuidDefaults);
       break;
     case EXIT_MSR:
-      vp.noteExit(i32[(base + cpu.exit_write) >>> 2] ? "wrmsr" : "rdmsr");
+      vp.noteExit(i32[(base + cpu.exit_write) >>> 2] ? EXIT_KIND["wrmsr"] : EXIT_KIND["rdmsr"]);
       writeMsrMessage(vp);
       break;
     case EXIT_EXCEPTION:
-      vp.noteExit("exception");
+      vp.noteExit(EXIT_KIND.exception);
       writeExceptionMessage(vp);
       break;
     case EXIT_HLT:
-      vp.noteExit("hlt");
+      vp.noteExit(EXIT_KIND.hlt);
       writeHaltMessage(vp);
       break;
     case EXIT_SHUTDOWN:
-      vp.noteExit("unrecoverable");
+      vp.noteExit(EXIT_KIND.unrecoverable);
       writeUnrecoverableMessage(vp);
       break;
     default:
@@ -86,7 +86,7 @@ export const WRITE_HYPERCALL_MESSAGE: StepId = step<VirtualProcessor>("hyperviso
 export const WRITE_DELIVERABLE_MESSAGE: StepId = step<VirtualProcessor>(
   "hypervisor.write-deliverable-message",
   (vp) => {
-    vp.noteExit("deliverable");
+    vp.noteExit(EXIT_KIND.deliverable);
     const sints = vp.takeDeliverableSints();
     if (sints !== 0) writeSintDeliverableMessage(vp, sints);
     else writeInterruptionDeliverableMessage(vp, vp.takeDeliverableInterruption());
@@ -96,7 +96,7 @@ export const WRITE_DELIVERABLE_MESSAGE: StepId = step<VirtualProcessor>(
 
 /** Writes the message of a level-triggered interrupt's EOI. */
 export const WRITE_APIC_EOI_MESSAGE: StepId = step<VirtualProcessor>("hypervisor.write-apic-eoi-message", (vp) => {
-  vp.noteExit("apic-eoi");
+  vp.noteExit(EXIT_KIND["apic-eoi"]);
   writeApicEoiMessage(vp, vp.getState(HypervisorVpState.at.eoi_vector));
   vp.setState(HypervisorVpState.at.eoi_vector, 0);
   return WRITE_ENTRY_REASON;

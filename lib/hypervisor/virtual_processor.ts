@@ -19,7 +19,7 @@ import type { HypercallContext } from "./hypercalls/context.ts";
 import { ATTENTION } from "./attention.ts";
 import type { Partition } from "./partition.ts";
 import type { Synic } from "./synic.ts";
-import { EXIT_KIND, type ExitKind, HypervisorVpState } from "./vp_state.ts";
+import { type ExitKindNumber, HypervisorVpState } from "./vp_state.ts";
 
 /** Bits 63:12 of an overlay register hold the page's guest-physical address. */
 const GPA_MASK = ~0xfff;
@@ -33,7 +33,7 @@ const notify = HvDeliverabilityNotificationsRegister.low;
 /** Called with every exit whose register state is complete, before anyone handles it. */
 export interface ExitObserver {
   /** An exit of `kind` has happened; the CPU's state is as before the instruction. */
-  exit(vp: VirtualProcessor, kind: ExitKind): void;
+  exit(vp: VirtualProcessor, kind: ExitKindNumber): void;
   /** The guest goes on. */
   entry(vp: VirtualProcessor): void;
 }
@@ -269,9 +269,9 @@ export class VirtualProcessor extends Agent {
   // --- Exits --------------------------------------------------------------------------------------------------------
 
   /** Counts an exit and tells the observer. */
-  noteExit(kind: ExitKind): void {
-    const word = (this.state + at.exits) / 8 + EXIT_KIND[kind];
+  noteExit(kind: ExitKindNumber): void {
+    const word = ((this.state + at.exits) >>> 3) + kind;
     this.#u64[word] = this.#u64[word] + 1n;
-    this.observer?.exit(this, kind);
+    if (this.observer !== undefined) this.observer.exit(this, kind);
   }
 }

@@ -39,9 +39,12 @@ export const EXIT_KINDS = [
 /** A kind of exit. */
 export type ExitKind = (typeof EXIT_KINDS)[number];
 
+/** Index of a kind in {@linkcode EXIT_KINDS}. */
+export type ExitKindNumber = number;
+
 /** The number of each {@linkcode ExitKind}. */
 export const EXIT_KIND = Object.fromEntries(EXIT_KINDS.map((kind, index) => [kind, index])) as Readonly<
-  Record<ExitKind, number>
+  Record<ExitKind, ExitKindNumber>
 >;
 
 /** The hypervisor's per-VP state. Fields marked (shared) are written by other VPs, with locked instructions. */

@@ -14,7 +14,7 @@ import { policy } from "../memory/policy.ts";
 import { step, type StepId } from "../memory/steps.ts";
 import { fillRegisterPage, fillRegisterPageXmm } from "./register_page.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
-import { HypervisorVpState } from "./vp_state.ts";
+import { EXIT_KIND, HypervisorVpState } from "./vp_state.ts";
 
 const at = HypervisorVpState.at;
 const cpu = CpuState.at;
@@ -54,14 +54,14 @@ export const FILL_REGISTER_PAGE: StepId = step<VirtualProcessor>("hypervisor.fil
 
 /** Enters VTL2 because of an interrupt: no message, and the register page stays invalid. */
 export const ENTER_VTL2_INTERRUPT: StepId = step<VirtualProcessor>("hypervisor.enter-vtl2-interrupt", (vp) => {
-  vp.noteExit("interrupt");
+  vp.noteExit(EXIT_KIND.interrupt);
   writeEntryReason(vp, HvVtlEntryReason.values.INTERRUPT);
   return enterVtl2(vp);
 });
 
 /** Enters VTL2 because VTL0 made a VTL call. */
 export const ENTER_VTL2_CALL: StepId = step<VirtualProcessor>("hypervisor.enter-vtl2-call", (vp) => {
-  vp.noteExit("vtl-call");
+  vp.noteExit(EXIT_KIND["vtl-call"]);
   writeEntryReason(vp, HvVtlEntryReason.values.VTL_CALL);
   return enterVtl2(vp);
 });

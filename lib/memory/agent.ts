@@ -7,7 +7,7 @@ import { array, u32, u64 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import type { MachineMemory } from "./machine_memory.ts";
 import type { MemoryPort } from "./port.ts";
-import { HALTED, type StepId, STEPS } from "./steps.ts";
+import { CONDITIONAL, HALTED, type StepId, STEPS } from "./steps.ts";
 
 /** Depth of an agent's stack of return steps. */
 export const RETURN_STACK_DEPTH = 12;
@@ -91,14 +91,17 @@ export class Agent {
     const word = this.#stepWord;
     let taken = 0;
     let next = i32[word];
-    while (taken < count) {
-      const step = STEPS[next];
-      if (step.enabled !== undefined && !step.enabled(this)) break;
-      next = step.run(this);
+    try {
+      while (taken < count) {
+        const step = STEPS[next];
+        if ((next & CONDITIONAL) !== 0 && !step.enabled!(this)) break;
+        next = step.run(this);
+        taken++;
+      }
+    } finally {
       i32[word] = next;
-      taken++;
+      this.memory.i32[(this.block + STEPS_TAKEN) >>> 2] += taken;
     }
-    this.memory.i32[(this.block + STEPS_TAKEN) >>> 2] += taken;
     return taken;
   }
 

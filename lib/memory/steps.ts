@@ -23,8 +23,10 @@ export interface Step<A> {
   readonly enabled?: (agent: A) => boolean;
 }
 
+/** Bit of the number of a step that has a condition: the runtime need not look at the others' declarations. */
+export const CONDITIONAL = 1 << 16;
 /** Steps have numbers below this. */
-export const STEP_NUMBERS = 1 << 16;
+export const STEP_NUMBERS: number = CONDITIONAL << 1;
 /** FNV-1a: the 32-bit prime; its offset basis is replaced by one under which no two steps have the same number. */
 const FNV_PRIME = 0x01000193;
 const HASH_BASIS = 0x811c9dc5;
@@ -33,11 +35,11 @@ const HASH_BASIS = 0x811c9dc5;
 function numberOf(name: string): StepId {
   let hash = HASH_BASIS;
   for (let k = 0; k < name.length; k++) hash = Math.imul(hash ^ name.charCodeAt(k), FNV_PRIME);
-  return (hash ^ hash >>> 16) & (STEP_NUMBERS - 1);
+  return (hash ^ hash >>> 16) & (CONDITIONAL - 1);
 }
 
 // deno-lint-ignore no-explicit-any -- one table holds the steps of every kind of agent
-const table: Step<any>[] = new Array(STEP_NUMBERS);
+const table: Step<any>[] = new Array(STEP_NUMBERS).fill(undefined);
 
 /**
  * Declares a step and returns its number. Throws `TypeError` when the name is not of the form `area.action` or is taken, or
@@ -47,8 +49,10 @@ export function step<A>(name: string, run: (agent: A) => StepId, enabled?: (agen
   if (!/^[a-z0-9-]+(\.[a-z0-9-]+)+$/.test(name)) {
     throw new TypeError(`Step name '${name}' is not of the form area.action`);
   }
-  const id = numberOf(name);
-  if (table[id] !== undefined) throw new TypeError(`Steps '${table[id].name}' and '${name}' have the same number`);
+  const number = numberOf(name);
+  const other = table[number] ?? table[number | CONDITIONAL];
+  if (other !== undefined) throw new TypeError(`Steps '${other.name}' and '${name}' have the same number`);
+  const id = enabled === undefined ? number : number | CONDITIONAL;
   table[id] = enabled === undefined ? { name, run } : { name, run, enabled };
   return id;
 }
@@ -64,8 +68,8 @@ export function stepName(id: StepId): string {
 
 /** The number of the step called `name`, or -1. */
 export function stepId(name: string): StepId {
-  const id = numberOf(name);
-  return table[id]?.name === name ? id : -1;
+  const number = numberOf(name);
+  return [number, number | CONDITIONAL].find((id) => table[id]?.name === name) ?? -1;
 }
 
 /** The step of an agent that has ended: it is never enabled. */
