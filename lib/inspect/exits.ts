@@ -123,6 +123,8 @@ export interface VerifyExitsOptions {
   readonly policies?: Readonly<Record<string, string>>;
   /** Called before each program with its name. */
   readonly onProgram?: (name: string) => void;
+  /** Called every few milliseconds of a program with its name, the exits matched so far and all there are. */
+  readonly onProgress?: (name: string, matched: number, all: number) => void;
 }
 
 /** Value of the policies that tell OpenHCL from silicon under which a platform does what the processor does. */
@@ -172,6 +174,7 @@ async function replay(program: RecordedProgram, options: VerifyExitsOptions, rep
   const comparer = new ExitComparer(stream);
   const result = await runMachine(machine, {
     seed: options.seed ?? 0,
+    onProgress: () => options.onProgress?.(header.program, comparer.matched, comparer.matched + comparer.unmatched),
     onExit: (record) => {
       for (const seen of seenExits(readExit(record))) {
         if (!comparer.accept(seen)) machine.finish(END.LIMIT, 0);
@@ -180,7 +183,7 @@ async function replay(program: RecordedProgram, options: VerifyExitsOptions, rep
   });
   comparer.end(result.vmmCrash?.assertion ?? result.problems[0] ?? result.end);
   addResult(report, stream, comparer);
-  for (const [name, times] of machine.processor(0).cpu.unimplemented) {
+  for (const [name, times] of result.unimplemented) {
     report.unimplemented[name] = (report.unimplemented[name] ?? 0) + times;
   }
 }

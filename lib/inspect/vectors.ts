@@ -47,7 +47,12 @@ export interface VectorReport {
 export interface VerifyVectorsOptions {
   /** How many failures of each class are kept (default 1). */
   readonly failuresPerClass?: number;
+  /** Called every {@linkcode PROGRESS_VECTORS} vectors with the file, the vectors replayed and all of the file. */
+  readonly onProgress?: (file: string, replayed: number, all: number) => void;
 }
+
+/** Vectors between two reports of progress. */
+export const PROGRESS_VECTORS = 256;
 
 /** Most turns that one instruction may take: a repeated string instruction is continued until it is complete. */
 const TURNS_MAX = 1 << 20;
@@ -68,17 +73,19 @@ export async function verifyVectors(
   options: VerifyVectorsOptions = {},
 ): Promise<VectorReport> {
   const report: VectorReport = { classes: {}, firstFailures: [], unimplemented: {} };
-  for (const file of files) await verifyFile(file, options.failuresPerClass ?? 1, report);
+  for (const file of files) await verifyFile(file, options, report);
   return report;
 }
 
 /** Replays one file. */
-async function verifyFile(path: string, failuresPerClass: number, report: VectorReport): Promise<void> {
+async function verifyFile(path: string, options: VerifyVectorsOptions, report: VectorReport): Promise<void> {
+  const failuresPerClass = options.failuresPerClass ?? 1;
   const lines = await readLines(path);
   const header = parseLine(path, 1, lines[0], parseHeader);
   const machine = new VectorMachine(header, path);
   const counts = report.classes[header.class] ??= { passed: 0, failed: 0 };
   for (let n = 1; n < lines.length; n++) {
+    if (n % PROGRESS_VECTORS === 0) options.onProgress?.(path, n - 1, lines.length - 1);
     const vector = parseLine(path, n + 1, lines[n], (value) => parseVector(value, header.mode));
     const difference = replay(machine, header, vector);
     if (difference === undefined) {

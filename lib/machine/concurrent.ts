@@ -25,6 +25,8 @@ export interface ConcurrentResult {
   readonly problems: readonly string[];
   /** Whether every worker has left; if not, the process must be ended with `Deno.exit`. */
   readonly clean: boolean;
+  /** Instructions that guests used and that are not implemented, with how often; of the workers that left. */
+  readonly unimplemented: ReadonlyMap<string, number>;
 }
 
 /** Runs a machine's workers. */
@@ -32,6 +34,7 @@ export class ConcurrentRuntime {
   readonly machine: Machine;
   readonly #problems: string[] = [];
   readonly #workers: Worker[] = [];
+  readonly #unimplemented = new Map<string, number>();
   #left = 0;
 
   /** A runtime over `machine`, whose memory is initialised and whose guest is loaded. */
@@ -64,7 +67,11 @@ export class ConcurrentRuntime {
       onPoll?.();
     }
     onPoll?.();
-    return { problems: this.#problems, clean: this.#left === machine.workers };
+    return {
+      problems: this.#problems,
+      clean: this.#left === machine.workers,
+      unimplemented: this.#unimplemented,
+    };
   }
 
   #start(worker: number): void {
@@ -82,7 +89,12 @@ export class ConcurrentRuntime {
 
   #report(report: WorkerReport): void {
     this.#left++;
-    if (report.kind === "left") return;
+    if (report.kind === "left") {
+      for (const [name, times] of report.unimplemented) {
+        this.#unimplemented.set(name, (this.#unimplemented.get(name) ?? 0) + times);
+      }
+      return;
+    }
     this.machine.finish(END.WORKER_FAILED, 0);
     const where = report.agent === "" ? `worker ${report.worker}` : `${report.agent} in ${report.step}`;
     this.#problems.push(`${where}: ${report.message}`);

@@ -153,6 +153,16 @@ export class Machine {
     return Number(this.memory.u64[(agent.cpuState + cpu.instructions) >>> 3]);
   }
 
+  /** Instructions that this thread's processors of `worker` met and do not implement, with how often. */
+  unimplemented(worker: number): Map<string, number> {
+    const all = new Map<string, number>();
+    for (const vp of this.processors(worker)) {
+      const emulated = vp instanceof KernelVp ? vp.emulator.notEmulated : [];
+      for (const [name, times] of [...vp.cpu.unimplemented, ...emulated]) all.set(name, (all.get(name) ?? 0) + times);
+    }
+    return all;
+  }
+
   /** How far the first agent of `worker` is. Reads memory only. */
   progress(worker: number): Progress {
     const agent = this.processor(worker);

@@ -9,7 +9,7 @@ import { EXIT_KINDS, type ExitKind, HypervisorVpState } from "../hypervisor/vp_s
 import { stepName } from "../memory/steps.ts";
 import { type GuestCrash, lastGuestCrash } from "../vtl2/handlers/msr.ts";
 import { KernelVp } from "../vtl2/kernel_vp.ts";
-import { ConcurrentRuntime } from "./concurrent.ts";
+import { type ConcurrentResult, ConcurrentRuntime } from "./concurrent.ts";
 import { DeterministicRuntime } from "./deterministic.ts";
 import { END, END_NAMES, type EndName, MachineHeader } from "./header.ts";
 import type { Machine } from "./machine.ts";
@@ -72,6 +72,8 @@ export interface RunReport {
   readonly seconds: number;
   readonly vps: readonly VpReport[];
   readonly vmmCrash?: VmmCrashReport;
+  /** Instructions that the guest used and that are not implemented: mnemonic and bytes, with how often. */
+  readonly unimplemented: ReadonlyMap<string, number>;
   /** Worker failures and standstills, one line each. */
   readonly problems: readonly string[];
   /** Whether every worker has left; if not, the process must be ended with `Deno.exit`. */
@@ -90,8 +92,7 @@ export async function runMachine(machine: Machine, options: RunOptions = {}): Pr
     if (options.signal?.aborted) machine.finish(END.INTERRUPTED, 0);
     options.onProgress?.();
   };
-  let problems: readonly string[] = [];
-  let clean = true;
+  let result: ConcurrentResult;
   if (machine.deterministic) {
     machine.onFull = drain;
     const onStep = options.onStep;
@@ -100,11 +101,12 @@ export async function runMachine(machine: Machine, options: RunOptions = {}): Pr
       ...(onStep === undefined ? {} : { onStep: (agent, step) => onStep(agent.name, step) }),
     });
     await runtime.run(turn);
+    result = { problems: [], clean: true, unimplemented: unimplementedOf(machine) };
   } else {
-    ({ problems, clean } = await new ConcurrentRuntime(machine).run(turn));
+    result = await new ConcurrentRuntime(machine).run(turn);
   }
   drain();
-  return report(machine, (performance.now() - started) / 1000, problems, clean);
+  return report(machine, (performance.now() - started) / 1000, result);
 }
 
 /** Empties the output rings and the exit rings. */
@@ -122,11 +124,20 @@ function drainOutput(machine: Machine, options: RunOptions): void {
   }
 }
 
-function report(machine: Machine, seconds: number, problems: readonly string[], clean: boolean): RunReport {
+/** What all processors of a machine that runs in this thread met and do not implement. */
+function unimplementedOf(machine: Machine): Map<string, number> {
+  const all = new Map<string, number>();
+  for (let worker = 0; worker < machine.workers; worker++) {
+    for (const [name, times] of machine.unimplemented(worker)) all.set(name, (all.get(name) ?? 0) + times);
+  }
+  return all;
+}
+
+function report(machine: Machine, seconds: number, runtime: ConcurrentResult): RunReport {
   const { memory, header: at } = machine;
   const end = END_NAMES[machine.end];
   const vps = Array.from({ length: machine.config.vps }, (_, vp) => vpReport(machine, vp));
-  const result = { end, exitValue: memory.u32[(at + header.exit_value) >>> 2], seconds, vps, problems, clean };
+  const result = { end, exitValue: memory.u32[(at + header.exit_value) >>> 2], seconds, vps, ...runtime };
   return machine.end === END.VMM_CRASH ? { ...result, vmmCrash: vmmCrash(machine) } : result;
 }
 

@@ -21,7 +21,12 @@ export interface WorkerTask {
 
 /** What a worker answers, once. */
 export type WorkerReport =
-  | { readonly worker: number; readonly kind: "left" }
+  | {
+    readonly worker: number;
+    readonly kind: "left";
+    /** Instructions that it met and that are not implemented, with how often. */
+    readonly unimplemented: ReadonlyMap<string, number>;
+  }
   | {
     readonly worker: number;
     readonly kind: "failed";
@@ -44,7 +49,7 @@ function work(task: WorkerTask): WorkerReport {
   try {
     machine = Machine.attach(task.config, task.memory);
     runWorker(machine, worker);
-    return { worker, kind: "left" };
+    return { worker, kind: "left", unimplemented: machine.unimplemented(worker) };
   } catch (error) {
     const agent = machine?.agents(worker).find((candidate) => !candidate.halted);
     const message = error instanceof Error ? error.stack ?? error.message : String(error);
