@@ -12,7 +12,7 @@ import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvVtlEntryReason } from "../layout/hyperv/constants/messages.ts";
 import { policy } from "../memory/policy.ts";
 import { step, type StepId } from "../memory/steps.ts";
-import { fillRegisterPage, fillRegisterPageXmm } from "./register_page.ts";
+import { fillRegisterPage } from "./register_page.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
 import { EXIT_KIND, HypervisorVpState } from "./vp_state.ts";
 
@@ -47,7 +47,6 @@ export const FILL_REGISTER_PAGE: StepId = step<VirtualProcessor>("hypervisor.fil
   const page = vp.registerPage;
   if (page !== 0 && vp.partition.policy(REGISTER_PAGE) === REGISTER_PAGE.is.mapped) {
     fillRegisterPage(vp, page);
-    fillRegisterPageXmm(vp, page);
   }
   return enterVtl2(vp);
 });
@@ -85,9 +84,15 @@ function enterVtl2(vp: VirtualProcessor): StepId {
   return vp.getState(at.vtl2_step);
 }
 
-/** Whether an interrupt is requested for VTL2. Its task priority is 0 and IF does not matter (openhcl.md a). */
+/**
+ * Whether an interrupt is requested for VTL2. Its task priority is 0 and IF does not matter (openhcl.md a). The summary
+ * may still say so when the request that raised it has been taken.
+ */
 export function vtl2InterruptPending(vp: VirtualProcessor): boolean {
-  return vp.port.load32(vp.state + at.vtl2_irr_summary) !== 0;
+  const { port, state } = vp;
+  if (port.load32(state + at.vtl2_irr_summary) === 0) return false;
+  for (let word = 0; word < IRR_WORDS; word++) if (port.load32(state + at.vtl2_irr + word * 4) !== 0) return true;
+  return false;
 }
 
 /** Policy `vtl2-restored`: remembers what VTL2 has in the shared registers as it executes its VTL return. */

@@ -18,6 +18,8 @@ const REQUEST_BIT = 1;
 export interface SidecarWires {
   /** Processor `slot` has been sent the request interrupt. */
   requested(port: MemoryPort, slot: number): void;
+  /** Processor `slot` has taken the request interrupt. */
+  taken(port: MemoryPort, slot: number): void;
   /** The base processor has been sent the response interrupt. */
   responded(port: MemoryPort): void;
   /** Threads of the driver may go on. */
@@ -25,7 +27,7 @@ export interface SidecarWires {
 }
 
 /** Nobody but the agents themselves looks: the explorer asks each whether it is enabled. */
-const NO_WIRES: SidecarWires = { requested() {}, responded() {}, woken() {} };
+const NO_WIRES: SidecarWires = { requested() {}, taken() {}, responded() {}, woken() {} };
 
 /** Where the parts of a node lie. */
 export interface SidecarNodeParts {
@@ -132,6 +134,7 @@ export class SidecarNode {
   /** Processor `slot` takes the request interrupt, if it is pending. */
   takeRequest(port: MemoryPort, slot: number): void {
     port.and32(this.requestWords[slot], ~REQUEST_BIT);
+    this.wires.taken(port, slot);
   }
 
   /** Sends the response interrupt to the base processor. */

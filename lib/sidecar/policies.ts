@@ -62,8 +62,9 @@ export const SIDECAR_SYNC = policy("sidecar.sync", "What the sidecar kernel copi
 
 /** What becomes of the interrupt that starts a command. */
 export const SIDECAR_START_IPI = policy("sidecar.start-ipi", "Whether the start interrupt outlives the park", {
-  "absorbed": "it is taken before the first VTL return ",
-  "pending": "a processor that saw RUN before it came returns to VTL0 with it pending, and is sent back at once ",
+  "absorbed": "it is taken before the first VTL return (the model; no source says what happens in between)",
+  "pending":
+    "a processor that saw RUN before it came returns to VTL0 with it pending, and is sent back at once (what openvmm openhcl/sidecar park_until leaves possible)",
 });
 
 /** Whether a sidecar processor becomes a Linux one. */

@@ -27,11 +27,10 @@ const PARK: StepId = step<SidecarProcessor>("sidecar.park.load-status", obeyStat
  * buffer: vector 0x20, whose handler writes EOI and returns.
  */
 export const SIDECAR_HALT: StepId = step<SidecarProcessor>("sidecar.park.halt", (ap) => {
-  if (ap.leaving) return PARKED_FOREVER;
   ap.port.fence();
   ap.node.takeRequest(ap.port, ap.slot);
   return obeyStatus(ap);
-}, (ap) => ap.node.requestPending(ap.port, ap.slot) && startHasArrived(ap) || ap.leaving);
+}, (ap) => ap.node.requestPending(ap.port, ap.slot) && startHasArrived(ap));
 
 /**
  * The first step of a processor that has nothing to do. Under policy `sidecar.start-ipi` `absorbed` it looks at the status
@@ -68,7 +67,8 @@ function fetchCommand(ap: SidecarProcessor): StepId {
   const command = port.load32(commandPage + page.command) >>> 0;
   port.store32(commandPage + page.command, SidecarCommand.values.NONE);
   if (command === SidecarCommand.values.NONE) return COMMAND_DONE;
-  if (command < ap.commands.length) return ap.commands[command];
+  const first = ap.commandStep(command);
+  if (first >= 0) return first;
   setError(ap, `unknown command ${SidecarCommand.name(command)}`);
   return COMMAND_DONE;
 }

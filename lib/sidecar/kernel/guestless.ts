@@ -4,11 +4,12 @@
  *
  * @module
  */
+import { SidecarCommand } from "../../layout/hyperv/sidecar.ts";
 import { Agent } from "../../memory/agent.ts";
 import type { MemoryPort } from "../../memory/port.ts";
 import { step, type StepId } from "../../memory/steps.ts";
 import type { SidecarNode } from "../node.ts";
-import { CHECK_STOP, COMMAND_DONE, PANICKED, STORE_REMOVED, writeResponse } from "./command_loop.ts";
+import { CHECK_STOP, PANICKED, STORE_REMOVED, writeResponse } from "./command_loop.ts";
 import { KERNEL_LOCAL, type SidecarProcessor } from "./processor.ts";
 
 /** Word of `Agent.locals32`: intercepts that VTL0 still makes. With none left it runs until an interrupt comes. */
@@ -34,10 +35,7 @@ export class GuestlessProcessor extends Agent implements SidecarProcessor {
   readonly node: SidecarNode;
   readonly slot: number;
   readonly commandPage: number;
-  /** NONE and RUN_VP. */
-  readonly commands: readonly StepId[] = [COMMAND_DONE, CHECK_STOP];
   readonly unmap: StepId = STORE_REMOVED;
-  readonly leaving = false;
   readonly #stays: boolean;
 
   /**
@@ -50,6 +48,10 @@ export class GuestlessProcessor extends Agent implements SidecarProcessor {
     this.slot = slot;
     this.commandPage = node.commandPage(slot);
     this.#stays = stays;
+  }
+
+  commandStep(command: number): StepId {
+    return command === SidecarCommand.values.RUN_VP ? CHECK_STOP : -1;
   }
 
   runOnce(): StepId {

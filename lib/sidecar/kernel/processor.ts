@@ -17,14 +17,10 @@ export const KERNEL_LOCAL = {
   INTERCEPT: 0,
   /** Record of a register command that is next, or 0. */
   RECORD: 1,
-  /** How many commands the processor has completed, modulo 2^32; only counted where the machine reports it. */
+  /** How many commands the processor has completed, modulo 2^32. */
   COMMANDS: 2,
   /** 1 after a panic. */
   PANICKED: 3,
-  /** Node in which this processor still starts others, while it boots. */
-  BOOT_NODE: 4,
-  /** Processor of that node that it starts. */
-  BOOT_SLOT: 5,
 } as const;
 
 /** A processor that executes the sidecar kernel. */
@@ -34,14 +30,12 @@ export interface SidecarProcessor extends Agent {
   readonly slot: number;
   /** Byte offset of its command page. */
   readonly commandPage: number;
-  /** First step of each command, by the command's number. */
-  readonly commands: readonly StepId[];
+  /** First step of what removal does before the last status: the overlays are unmapped and the APIC is disabled. */
+  readonly unmap: StepId;
+  /** First step of a command, or -1 when there is none of that number. */
+  commandStep(command: number): StepId;
   /** One iteration of a run, once it is clear that it is not to stop: the step that follows. */
   runOnce(): StepId;
-  /** What removal does before the last status: the overlays are unmapped and the APIC is disabled. */
-  readonly unmap: StepId;
-  /** Whether the machine ends. */
-  readonly leaving: boolean;
   /** The kernel panics with `text`. Returns the step of a processor that has. */
   panic(text: string): StepId;
 }

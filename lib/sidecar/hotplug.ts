@@ -1,0 +1,146 @@
+/**
+ * Conversion of a sidecar processor to a Linux one (openvmm underhill_core vp.rs, underhill_threadpool): the thread that
+ * brings the CPU online, and what the processor does when Linux has started it.
+ *
+ * @module
+ */
+import type { VpRegisters } from "../hypervisor/registers.ts";
+import { hcl_run } from "../layout/hyperv/hcl_run.ts";
+import { HvRegisterValue } from "../layout/hyperv/registers.ts";
+import { CpuContextX64 } from "../layout/hyperv/sidecar.ts";
+import { HALTED, step, type StepId } from "../memory/steps.ts";
+import { VmmRunState, WAKE } from "../vtl2/kernel_pages.ts";
+import { startKernelVp } from "../vtl2/kernel_start.ts";
+import { KernelVp, type KernelVpParts } from "../vtl2/kernel_vp.ts";
+import { RUN_VP } from "../vtl2/run_loop.ts";
+import { VmmVpState } from "../vtl2/vmm_state.ts";
+import { ClientThread } from "./client.ts";
+import { DRIVER_REMOVE } from "./driver/remove.ts";
+import { DRIVER_LOCAL } from "./driver/thread.ts";
+import { SidecarTaskState } from "./memory.ts";
+import type { SidecarNode } from "./node.ts";
+import type { MemoryPort } from "../memory/port.ts";
+import { SAVED_REGISTERS } from "./vmm_task.ts";
+
+const taskAt = SidecarTaskState.at;
+
+/** What a {@linkcode CpuOnline} is put together from. */
+export interface CpuOnlineParts {
+  readonly node: SidecarNode;
+  /** Number of its processor in the node. */
+  readonly slot: number;
+  /** Byte offset of its agent block. */
+  readonly block: number;
+  readonly port: MemoryPort;
+  /** Its number among the threads of the node's driver. */
+  readonly thread: number;
+  /** Byte offset of the node's first `SidecarClientState`. */
+  readonly clients: number;
+  /** Byte offset of the processor's `SidecarTaskState`. */
+  readonly taskState: number;
+  /** Byte offset of the machine's hot-plug lock, a 32-bit word: one processor is brought online at a time. */
+  readonly lock: number;
+  /** Wakes the processor when Linux has started it. */
+  readonly started: () => void;
+  /** Takes note of a removal that the driver refused, with its error number. */
+  readonly onFailure: (vp: number, error: number) => void;
+}
+
+/** The thread that brings one processor online. Its first step is {@linkcode CPU_ONLINE}. */
+export class CpuOnline extends ClientThread {
+  readonly taskState: number;
+  readonly lock: number;
+  readonly started: () => void;
+  readonly onFailure: (vp: number, error: number) => void;
+
+  /** The thread that `parts` describe. */
+  constructor(parts: CpuOnlineParts) {
+    const { node, slot } = parts;
+    super(`online.vp${node.baseVp + slot}`, node, parts.block, parts.port, parts.thread, parts.clients);
+    this.taskState = parts.taskState;
+    this.lock = parts.lock;
+    this.started = parts.started;
+    this.onFailure = parts.onFailure;
+    this.locals32[DRIVER_LOCAL.SLOT] = slot;
+  }
+}
+
+/** Somebody wants the processor for Linux: takes the lock. */
+export const CPU_ONLINE: StepId = step<CpuOnline>("linux.hotplug.lock", (thread) => {
+  const free = thread.port.compareExchange32(thread.lock, 0, thread.node.baseVp + thread.slot) === 0;
+  return free ? CANCEL_RUNNER : CPU_ONLINE;
+}, ({ port, taskState, lock }) => port.load32(taskState + taskAt.wanted_by_linux) !== 0 && port.load32(lock) === 0);
+
+/** The VMM's task, which runs the processor again by now, is to stop. */
+const CANCEL_RUNNER: StepId = step<CpuOnline>("linux.hotplug.cancel-runner", (thread) => {
+  thread.port.exchange32(thread.taskState + taskAt.cancel, 1);
+  thread.node.wires.woken();
+  return WAIT_SAVED;
+});
+
+/** The processor's state has been saved: the CPU is brought online, beginning with the driver's prepare hook. */
+const WAIT_SAVED: StepId = step<CpuOnline>(
+  "linux.hotplug.wait-saved",
+  (thread) => thread.call(DRIVER_REMOVE, START_CPU),
+  ({ port, taskState }) => port.load32(taskState + taskAt.saved) !== 0,
+);
+
+/** Linux starts the CPU as any other. */
+const START_CPU: StepId = step<CpuOnline>("linux.hotplug.start-cpu", (thread) => {
+  if (thread.result !== 0) {
+    thread.onFailure(thread.node.baseVp + thread.slot, thread.result);
+    return HALTED;
+  }
+  thread.port.exchange32(thread.taskState + taskAt.online, 1);
+  thread.started();
+  return UNLOCK;
+});
+
+const UNLOCK: StepId = step<CpuOnline>("linux.hotplug.unlock", (thread) => {
+  thread.port.exchange32(thread.lock, 0);
+  thread.node.wires.woken();
+  return HALTED;
+});
+
+// --- The processor as Linux's -------------------------------------------------------------------------------------
+
+/** A sidecar processor after its conversion. Its first step is {@linkcode LINUX_CPU_OFFLINE}. */
+export class LinuxVp extends KernelVp {
+  /** Byte offset of the `SidecarTaskState` of the task that has run it. */
+  readonly taskState: number;
+  readonly registers: VpRegisters;
+  readonly kernelPages: number;
+
+  /** Processor `index` over the agent block at byte offset `block`, which is not its sidecar kernel's. */
+  constructor(index: number, block: number, parts: KernelVpParts, taskState: number) {
+    super(index, block, parts);
+    this.taskState = taskState;
+    this.registers = parts.registers;
+    this.kernelPages = parts.kernelPages;
+  }
+}
+
+/** Linux has not started the CPU. When it has, its kernel sets up VTL2's pages of this processor. */
+export const LINUX_CPU_OFFLINE: StepId = step<LinuxVp>("linux.cpu-start", (vp) => {
+  vp.cpu.flushTlb();
+  vp.cpu.updateMode();
+  startKernelVp(vp, vp.kernelPages);
+  return RESTORE_CONTEXT;
+}, (vp) => vp.port.load32(vp.taskState + taskAt.online) !== 0);
+
+/** The VMM restores the saved state into the new processor. */
+const RESTORE_CONTEXT: StepId = step<LinuxVp>("vmm.restore-context", (vp) => {
+  vp.port.copy(vp.runPage + hcl_run.at.context, vp.taskState + taskAt.saved_context, CpuContextX64.size);
+  return RESTORE_REGISTERS;
+});
+
+/** Deliverability starts at nothing asked for; the first wake looks after the message queues. */
+const RESTORE_REGISTERS: StepId = step<LinuxVp>("vmm.restore-registers", (vp) => {
+  const { memory: { view, u64 }, index } = vp;
+  const values = vp.taskState + taskAt.saved_values;
+  SAVED_REGISTERS.forEach((name, k) => vp.registers.set(index, 0, name, view, values + k * HvRegisterValue.size));
+  vp.cpu.updateMode();
+  u64[(vp.vmm.state + VmmVpState.at.deliverability_current) >>> 3] = 0n;
+  vp.port.or32(vp.runState + VmmRunState.at.wake, WAKE.MESSAGE_QUEUES);
+  return RUN_VP;
+});
