@@ -9,6 +9,13 @@ import type { StateMap } from "./state_map.ts";
 /** Notes that one step can make; a longer list means "look at every word". */
 const LOG_MAX = 4096;
 
+/** Bytes that a step read or wrote through its port. */
+export interface Touch {
+  readonly at: number;
+  readonly bytes: number;
+  readonly write: boolean;
+}
+
 /** Collects the accesses of one step at a time. */
 export class AccessRecorder {
   readonly #map: StateMap;
@@ -21,6 +28,8 @@ export class AccessRecorder {
   readonly log: Int32Array = new Int32Array(LOG_MAX);
   /** How many entries of `log` are valid. */
   logged = 0;
+  /** Where each access goes as well, for traces. */
+  touches: Touch[] | undefined = undefined;
 
   /** A recorder for the state of `map`. */
   constructor(map: StateMap, cells: Cells) {
@@ -38,7 +47,9 @@ export class AccessRecorder {
 
   /** A read of `bytes` bytes at `at`. */
   read(at: number, bytes: number): void {
-    if (this.on) this.#cells.touch(this.accesses.reads, at, bytes);
+    if (!this.on) return;
+    this.#cells.touch(this.accesses.reads, at, bytes);
+    this.touches?.push({ at, bytes, write: false });
   }
 
   /** A write of `bytes` bytes at `at`. Throws `RangeError` when nobody has declared that they can change. */
@@ -49,7 +60,9 @@ export class AccessRecorder {
       if (index < 0) throw new RangeError(`A step writes byte ${byte}, which is not among the mutable ranges`);
       if (this.logged < LOG_MAX) this.log[this.logged++] = index;
     }
-    if (this.on) this.#cells.touch(this.accesses.writes, at, bytes);
+    if (!this.on) return;
+    this.#cells.touch(this.accesses.writes, at, bytes);
+    this.touches?.push({ at, bytes, write: true });
   }
 
   /** Whether so much was written that the log is not complete. */

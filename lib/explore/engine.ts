@@ -11,7 +11,7 @@ import type { Agent } from "../memory/agent.ts";
 import { AgentBlock, RETURN_STACK_DEPTH } from "../memory/agent.ts";
 import type { MemoryPort } from "../memory/port.ts";
 import { type Step, type StepId, stepName, STEPS } from "../memory/steps.ts";
-import { AccessRecorder } from "./access_recorder.ts";
+import { AccessRecorder, type Touch } from "./access_recorder.ts";
 import { type Accesses, addCell, Cells } from "./cells.ts";
 import { type Chooser, type PortContext, SequentialPort, StoreBufferPort } from "./exploring_port.ts";
 import { mixHigh, mixLow } from "./hash.ts";
@@ -300,14 +300,34 @@ export class Engine {
     this.#afterRestore?.();
   }
 
-  /** Value of state word `index`. */
-  word(index: number): number {
-    return this.#mirror[index];
+  /** Makes the present state the initial one: what is explored next begins here. */
+  rebase(): void {
+    this.#initial.set(this.#mirror);
+    this.#isTouched.fill(0);
+    this.#touched.length = 0;
+    this.#undo = 0;
+    this.depth = 0;
   }
 
-  /** Byte offset in the memory of state word `index`, or -1 for a word of a store buffer. */
-  address(index: number): number {
-    return index < this.#memoryWords ? this.#map.words[index] * 4 : -1;
+  /** Byte offsets of the words of the memory that have changed since the undo log reached `mark`. */
+  changedSince(mark: number): number[] {
+    const changed = new Set<number>();
+    for (let k = mark; k < this.#undo; k++) {
+      const index = this.#undoIndex[k];
+      if (index < this.#memoryWords) changed.add(this.#map.words[index] * 4);
+    }
+    return [...changed];
+  }
+
+  /** The stores that wait in the store buffer of an actor's processor, the oldest first. */
+  bufferedStores(actor: number): { readonly at: number; readonly bytes: Uint8Array }[] {
+    return this.memoryModel === "tso" ? this.#buffers.stores(this.processors[actor]) : [];
+  }
+
+  /** Writes the accesses of the steps that follow to a list, too; `undefined` ends that. */
+  traceInto(touches: Touch[] | undefined): void {
+    this.#recorder.touches = touches;
+    this.recording = touches !== undefined;
   }
 
   /**

@@ -34,11 +34,15 @@ export function minimise(
   engine.recording = false;
   if (property.when === "cycle") return { ...found, ...costOf(engine, found.choices), exact: false };
   const first = run(engine, found.choices, property);
-  if (first === undefined) throw new Error(`The schedule of '${property.name}' does not violate it when it is run again`);
+  if (first === undefined) {
+    throw new Error(`The schedule of '${property.name}' does not violate it when it is run again`);
+  }
   const exact = shortest(engine, property, costOf(engine, first), bounds);
   const choices = exact ?? reduce(engine, property, first);
   const cost = costOf(engine, choices);
-  if (!isViolated(engine, property)) throw new Error(`The minimised schedule of '${property.name}' does not violate it`);
+  if (!isViolated(engine, property)) {
+    throw new Error(`The minimised schedule of '${property.name}' does not violate it`);
+  }
   const kind = typeof property.kind === "string" ? property.kind : property.kind();
   return { property, kind, choices, ...cost, exact: exact !== undefined };
 }

@@ -60,7 +60,9 @@ export class ReplayScheduler implements Scheduler {
   }
 
   nextChoice(count: number): number {
-    return this.#then !== undefined && this.#outcome < 0 ? this.#then.nextChoice(count) : Math.min(this.#outcome, count - 1);
+    return this.#then !== undefined && this.#outcome < 0
+      ? this.#then.nextChoice(count)
+      : Math.min(this.#outcome, count - 1);
   }
 
   /** Holds the present state, which is behind choice `index`, against the recording. */

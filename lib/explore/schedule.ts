@@ -100,7 +100,7 @@ export function scheduleText(schedule: Schedule): string {
   const { choices, ...rest } = schedule;
   const lines = choices.map((choice) => `    ${JSON.stringify(choice)}`).join(",\n");
   const head = JSON.stringify({ ...rest, choices: "@" }, null, 2);
-  return head.replace('"@"', choices.length === 0 ? "[]" : () => `[\n${lines}\n  ]`) + "\n";
+  return head.replace('"@"', () => choices.length === 0 ? "[]" : `[\n${lines}\n  ]`) + "\n";
 }
 
 /**
@@ -145,7 +145,9 @@ export function checkSchedule(value: unknown, name: string): Schedule {
   const schedule = value as unknown as Schedule;
   const found = digest(schedule);
   if (found !== schedule.digest) {
-    throw new BadInput(`${name}: the schedule was cut or edited: its digest is ${schedule.digest}, its contents give ${found}`);
+    throw new BadInput(
+      `${name}: the schedule was cut or edited: its digest is ${schedule.digest}, its contents give ${found}`,
+    );
   }
   return schedule;
 }
@@ -190,7 +192,17 @@ function digest(schedule: Omit<Schedule, "digest">): string {
   const policies = Object.entries(schedule.policies).sort(([a], [b]) => a < b ? -1 : 1);
   const choices = schedule.choices.map(({ agent, step, outcome, state }) => [agent, step, outcome ?? null, state]);
   const { version, scenario, memory_model, property, kind, start, cycle_from } = schedule;
-  const text = JSON.stringify([version, scenario, policies, memory_model, property, kind, start, cycle_from ?? null, choices]);
+  const text = JSON.stringify([
+    version,
+    scenario,
+    policies,
+    memory_model,
+    property,
+    kind,
+    start,
+    cycle_from ?? null,
+    choices,
+  ]);
   let hash = 0xcbf29ce484222325n;
   for (const byte of new TextEncoder().encode(text)) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
   return hash.toString(16).padStart(16, "0");

@@ -15,6 +15,7 @@ import {
 } from "./exhaustive.ts";
 import { type Exploration, explore, type FoundViolation } from "./explorer.ts";
 import { Footprints } from "./footprints.ts";
+import { findLivelock } from "./livelock.ts";
 import { RandomScheduler } from "./random_scheduler.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Property } from "./system.ts";
@@ -77,11 +78,37 @@ const LEARNING_SEED = 1;
 /** A stale search goes on, to learn more, until it has taken this many steps more than it had, or twice as many. */
 const STALE_STEPS = 2000;
 
-/** Searches everything within the bounds. */
+/** Searches everything within the bounds; for properties of cycles, all states whatever the bound on preemptions is. */
 export function search(engine: Engine, options: SearchOptions = {}): SearchResult {
+  const result = searchStates(engine, options);
+  const properties = options.properties ?? engine.system.properties;
+  const cycles = properties.filter(({ when }) => when === "cycle");
+  if (cycles.length === 0 || result.interrupted) return result;
+  const { states } = { ...DEFAULT_BOUNDS, ...options.bounds };
+  const violations = [...result.violations];
+  const hit = new Set(result.hit);
+  let { exhausted, interrupted } = result;
+  for (const property of cycles) {
+    const found = findLivelock(engine, property, {
+      states,
+      interrupted: (count) => {
+        const progress = { states: count, transitions: engine.transitions, frontier: engine.depth, preemptions: Infinity };
+        return interrupted = options.progress?.(progress) ?? false;
+      },
+    });
+    if (found.violation !== undefined) violations.push(found.violation);
+    if (found.exhausted) continue;
+    exhausted = false;
+    if (!interrupted) hit.add("states");
+  }
+  return { ...result, violations, hit: [...hit], exhausted, interrupted };
+}
+
+/** Searches the states for properties of states and of ends. */
+function searchStates(engine: Engine, options: SearchOptions): SearchResult {
   const bounds = { ...DEFAULT_BOUNDS, ...options.bounds };
   const { reductions = ALL_REDUCTIONS, until = "all" } = options;
-  const wanted = options.properties ?? engine.system.properties;
+  const wanted = (options.properties ?? engine.system.properties).filter(({ when }) => when !== "cycle");
   const found: FoundViolation[] = [];
   let footprints: Footprints | undefined;
   for (const preemptions of steps(bounds.preemptions, options.firstPreemptions)) {
@@ -96,7 +123,9 @@ export function search(engine: Engine, options: SearchOptions = {}): SearchResul
     const whole = { ...result, violations: found };
     if (!result.exhausted || preemptions === bounds.preemptions || result.preemptions === Infinity) return whole;
     if (until === "first" && found.length > 0) return whole;
-    if (until === "all" && wanted.length > 0 && wanted.every((property) => found.some((v) => v.property === property))) {
+    if (
+      until === "all" && wanted.length > 0 && wanted.every((property) => found.some((v) => v.property === property))
+    ) {
       return whole;
     }
   }
@@ -128,20 +157,24 @@ function once(
     const begin = engine.transitions;
     const scheduler = new ExhaustiveScheduler(engine, bounds, used, footprints);
     let staleAt = -1;
-    const exploration = explore(engine, new Watched(scheduler, () => {
-      if (footprints?.stale !== true) return false;
-      const steps = engine.transitions - begin;
-      if (staleAt < 0) staleAt = steps;
-      return steps > Math.max(2 * staleAt, staleAt + STALE_STEPS);
-    }), {
-      properties: properties.filter((property) => !found.some((violation) => violation.property === property)),
-      until: options.until ?? "all",
-      interrupted: () => {
-        const { states, depth: frontier } = scheduler;
-        const progress = { states, transitions: engine.transitions, frontier, preemptions: bounds.preemptions };
-        return options.progress?.(progress) ?? false;
+    const exploration = explore(
+      engine,
+      new Watched(scheduler, () => {
+        if (footprints?.stale !== true) return false;
+        const steps = engine.transitions - begin;
+        if (staleAt < 0) staleAt = steps;
+        return steps > Math.max(2 * staleAt, staleAt + STALE_STEPS);
+      }),
+      {
+        properties: properties.filter((property) => !found.some((violation) => violation.property === property)),
+        until: options.until ?? "all",
+        interrupted: () => {
+          const { states, depth: frontier } = scheduler;
+          const progress = { states, transitions: engine.transitions, frontier, preemptions: bounds.preemptions };
+          return options.progress?.(progress) ?? false;
+        },
       },
-    });
+    );
     found.push(...exploration.violations);
     const over = exploration.interrupted || exploration.stopped || scheduler.hit.size > 0;
     if (footprints?.stale === true && !over) continue;

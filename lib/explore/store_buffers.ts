@@ -87,9 +87,17 @@ export class StoreBuffers {
     return false;
   }
 
-  /** Byte offset of the processor's oldest store; the buffer is not empty. */
-  oldestAt(processor: number): number {
-    return this.words[processor * STORE_BUFFER_WORDS + 1];
+  /** The stores in a buffer, the oldest first. */
+  stores(processor: number): { readonly at: number; readonly bytes: Uint8Array }[] {
+    const stores: { at: number; bytes: Uint8Array }[] = [];
+    const base = processor * STORE_BUFFER_WORDS;
+    for (let record = base + 1; record < base + 1 + this.words[base];) {
+      const length = this.words[record + 1];
+      const from = (record + RECORD_HEAD) * 4;
+      stores.push({ at: this.words[record], bytes: this.#bytes.slice(from, from + length) });
+      record += RECORD_HEAD + ((length + 3) >>> 2);
+    }
+    return stores;
   }
 
   /** Lets the oldest store of the processor reach memory; the buffer is not empty. */
