@@ -14,7 +14,7 @@ import { policy } from "../memory/policy.ts";
 import { step, type StepId } from "../memory/steps.ts";
 import { fillRegisterPage } from "./register_page.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
-import { EXIT_KIND, HypervisorVpState } from "./vp_state.ts";
+import { EXIT_KIND, HypervisorVpState, IRR_WORDS } from "./vp_state.ts";
 
 const at = HypervisorVpState.at;
 const cpu = CpuState.at;
