@@ -47,6 +47,8 @@ const XCR0_RESET = 1n;
 /** x87 control word after a reset (FINIT would give 37f). */
 const FCW_RESET = 0x40;
 const MXCSR_RESET = 0x1f80;
+/** Index of the attention word among 32-bit words of the state. */
+const ATTENTION = at.attention / 4;
 
 /** What a reset leaves alone: INIT keeps MSRs, x87/SSE state and the time-stamp counter; power-up keeps nothing. */
 export type CpuReset = "power-up" | "init";
@@ -55,7 +57,9 @@ export type CpuReset = "power-up" | "init";
 export function resetCpu(cpu: Cpu, kind: CpuReset, signature: number): void {
   const { s32, s64 } = cpu;
   const kept = kind === "init" ? s64.slice() : undefined;
-  s64.fill(0n);
+  // Others set attention bits at any time: a startup IPI that follows an INIT at once must not be lost.
+  s32.fill(0, 0, ATTENTION);
+  s32.fill(0, ATTENTION + 1);
   if (kept !== undefined) keepAcrossInit(cpu, kept);
   else powerUp(cpu);
   s32[at.gpr / 4 + 4] = signature;

@@ -127,17 +127,16 @@ export class LocalApic {
   reset(kind: ApicReset): void {
     const i32 = this.#i32;
     const word = this.#word;
-    const [low, high, id] = [i32[word + BASE_LOW], i32[word + BASE_HIGH], i32[word + ID]];
-    i32.fill(0, word, word + (ApicState.size >>> 2));
+    const powerUp = kind === "power-up";
+    for (let k = 0; k < ApicState.size >>> 2; k++) {
+      // INIT leaves mode and ID alone. Other VPs read them at any time: a startup IPI may follow an INIT at once.
+      if (powerUp || (k !== BASE_LOW && k !== BASE_HIGH && k !== ID)) i32[word + k] = 0;
+    }
     i32[word + DFR] = DFR_RESET;
     i32[word + SVR] = SVR_RESET;
     i32.fill(LVT.MASKED, word + LVT_WORDS, word + LVT_WORDS + LVT_COUNT);
     this.#host.tprChanged(this.vp, 0);
-    if (kind === "init") {
-      i32[word + BASE_LOW] = low;
-      i32[word + BASE_HIGH] = high;
-      i32[word + ID] = id;
-    } else {
+    if (powerUp) {
       i32[word + BASE_LOW] = APIC_BASE_ADDRESS | APIC_BASE.ENABLE | (this.vp === 0 ? APIC_BASE.BSP : 0);
       i32[word + ID] = this.vp;
     }
