@@ -11,7 +11,7 @@ import { bytes, i32, u16, u32, u64, u8 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
 import type { ExitObserver, VirtualProcessor } from "./virtual_processor.ts";
-import { type ExitKind, type ExitKindNumber, EXIT_KINDS } from "./vp_state.ts";
+import { EXIT_KINDS, type ExitKind, type ExitKindNumber } from "./vp_state.ts";
 
 /** Bytes of the CPU state that a record holds: everything from the registers to DR7. */
 export const REGISTERS_SIZE: number = CpuState.at.star;

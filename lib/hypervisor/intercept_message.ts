@@ -47,6 +47,12 @@ function copy(vp: VirtualProcessor, to: number, from: number, words: number): vo
   for (let k = 0, a = to >>> 3, b = from >>> 3; k < words; k++) u64[a + k] = u64[b + k];
 }
 
+/** Starts a message of a type that writes every one of its fields: nothing of one of the same type has to be cleared. */
+function beginAgain(vp: VirtualProcessor, type: number, payloadBytes: number): number {
+  const message = vp.message;
+  return vp.memory.u32[message >>> 2] === type ? message + PAYLOAD : begin(vp, type, payloadBytes);
+}
+
 /** Starts the message: clears what the last one left, writes its header. Returns the payload's byte offset. */
 function begin(vp: VirtualProcessor, type: number, payloadBytes: number): number {
   const message = vp.message;
@@ -78,14 +84,17 @@ export function executionState(vp: VirtualProcessor): number {
 
 /** Writes the header that most intercepts begin with. */
 function interceptHeader(vp: VirtualProcessor, payload: number, access: number): void {
-  const { i32, u64 } = vp.memory;
+  vp.copies.header(payload - PAYLOAD, vp.cpuState);
+  headerWords(vp, payload, access);
+}
+
+/** Writes what of the header is not copied from the processor's state. */
+function headerWords(vp: VirtualProcessor, payload: number, access: number): void {
+  const { i32 } = vp.memory;
   const base = vp.cpuState;
   i32[(payload + header.vp_index) >>> 2] = vp.index;
   const lengthAndCr8 = (i32[(base + cpu.exit_length) >>> 2] & 0xf) | (i32[(base + cpu.cr8) >>> 2] & 0xf) << 4;
   i32[(payload + header.instruction_length_and_cr8) >>> 2] = lengthAndCr8 | access << 8 | executionState(vp) << 16;
-  copy(vp, payload + header.cs_segment, base + cpu.cs, SEGMENT_WORDS);
-  u64[(payload + header.rip) >>> 3] = u64[(base + cpu.rip) >>> 3];
-  u64[(payload + header.rflags) >>> 3] = u64[(base + cpu.rflags) >>> 3];
 }
 
 /** Writes the instruction's bytes and their count. */
@@ -101,28 +110,24 @@ const io = HvX64IoPortInterceptMessage.at;
 
 /** HvMessageTypeX64IoPortIntercept. */
 export function writeIoPortMessage(vp: VirtualProcessor): void {
-  const payload = begin(vp, HvMessageType.values.HvMessageTypeX64IoPortIntercept, HvX64IoPortInterceptMessage.size);
-  const { u8, u16, u64 } = vp.memory;
+  const payload = beginAgain(vp, IO_PORT, HvX64IoPortInterceptMessage.size);
+  const { u8, i32 } = vp.memory;
   const base = vp.cpuState;
   const flags = u8[base + cpu.exit_flags];
-  interceptHeader(
-    vp,
-    payload,
-    flags & EXIT_IN ? HvInterceptAccessType.values.READ : HvInterceptAccessType.values.WRITE,
-  );
-  u16[(payload + io.port_number) >>> 1] = u16[(base + cpu.exit_port) >>> 1];
-  u8[payload + io.access_info] = u8[base + cpu.exit_size] |
-    (flags & EXIT_STRING ? HvX64IoPortAccessInfo.mask.string_op : 0) |
-    (flags & EXIT_REP ? HvX64IoPortAccessInfo.mask.rep_prefix : 0);
-  instructionBytes(vp, payload + io.instruction_byte_count, payload + io.instruction_bytes);
-  const gpr = (base + cpu.gpr) >>> 3;
-  u64[(payload + io.rax) >>> 3] = u64[gpr];
-  copy(vp, payload + io.ds_segment, base + cpu.ds, SEGMENT_WORDS);
-  copy(vp, payload + io.es_segment, base + cpu.es, SEGMENT_WORDS);
-  u64[(payload + io.rcx) >>> 3] = u64[gpr + 1];
-  u64[(payload + io.rsi) >>> 3] = u64[gpr + 6];
-  u64[(payload + io.rdi) >>> 3] = u64[gpr + 7];
+  vp.copies.ioPortMessage(payload - PAYLOAD, base);
+  headerWords(vp, payload, flags & EXIT_IN ? READ : WRITE);
+  const access = u8[base + cpu.exit_size] | (flags & EXIT_STRING ? STRING_OP : 0) | (flags & EXIT_REP ? REP_PREFIX : 0);
+  const count = Math.min(i32[(base + cpu.exit_byte_count) >>> 2], BYTES_MAX);
+  // Port, access info and count of the instruction's bytes are one word.
+  i32[(payload + io.port_number) >>> 2] = (i32[(base + cpu.exit_port) >>> 2] & 0xffff) | access << 16 | count << 24;
 }
+
+const IO_PORT = HvMessageType.values.HvMessageTypeX64IoPortIntercept;
+const CPUID = HvMessageType.values.HvMessageTypeX64CpuidIntercept;
+const MSR = HvMessageType.values.HvMessageTypeMsrIntercept;
+const { READ, WRITE, EXECUTE } = HvInterceptAccessType.values;
+const STRING_OP = HvX64IoPortAccessInfo.mask.string_op;
+const REP_PREFIX = HvX64IoPortAccessInfo.mask.rep_prefix;
 
 const memory = HvX64MemoryInterceptMessage.at;
 
@@ -133,11 +138,7 @@ export function writeMemoryMessage(vp: VirtualProcessor, mapped: boolean): void 
   const { i32, u8, u64 } = vp.memory;
   const base = vp.cpuState;
   const access = i32[(base + cpu.exit_access) >>> 2];
-  const kind = access === ACCESS_WRITE
-    ? HvInterceptAccessType.values.WRITE
-    : access === ACCESS_EXECUTE
-    ? HvInterceptAccessType.values.EXECUTE
-    : HvInterceptAccessType.values.READ;
+  const kind = access === ACCESS_WRITE ? WRITE : access === ACCESS_EXECUTE ? EXECUTE : READ;
   interceptHeader(vp, payload, kind);
   i32[(payload + memory.cache_type) >>> 2] = CACHE_TYPE_WRITE_BACK;
   instructionBytes(vp, payload + memory.instruction_byte_count, payload + memory.instruction_bytes);
@@ -157,29 +158,22 @@ const msr = HvX64MsrInterceptMessage.at;
 
 /** HvMessageTypeMsrIntercept. */
 export function writeMsrMessage(vp: VirtualProcessor): void {
-  const payload = begin(vp, HvMessageType.values.HvMessageTypeMsrIntercept, HvX64MsrInterceptMessage.size);
-  const { i32, u64 } = vp.memory;
+  const payload = beginAgain(vp, MSR, HvX64MsrInterceptMessage.size);
+  const { i32 } = vp.memory;
   const base = vp.cpuState;
-  const write = i32[(base + cpu.exit_write) >>> 2] !== 0;
-  interceptHeader(vp, payload, write ? HvInterceptAccessType.values.WRITE : HvInterceptAccessType.values.READ);
+  vp.copies.msrMessage(payload - PAYLOAD, base);
+  headerWords(vp, payload, i32[(base + cpu.exit_write) >>> 2] !== 0 ? WRITE : READ);
   i32[(payload + msr.msr_number) >>> 2] = i32[(base + cpu.exit_msr) >>> 2];
-  const gpr = (base + cpu.gpr) >>> 3;
-  u64[(payload + msr.rdx) >>> 3] = u64[gpr + 2];
-  u64[(payload + msr.rax) >>> 3] = u64[gpr];
 }
 
 const cpuid = HvX64CpuidInterceptMessage.at;
 
 /** HvMessageTypeX64CpuidIntercept. `defaults` are EAX, EBX, ECX, EDX that the hypervisor would have returned. */
 export function writeCpuidMessage(vp: VirtualProcessor, defaults: Uint32Array): void {
-  const payload = begin(vp, HvMessageType.values.HvMessageTypeX64CpuidIntercept, HvX64CpuidInterceptMessage.size);
-  const { u32, u64 } = vp.memory;
-  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
-  const gpr = (vp.cpuState + cpu.gpr) >>> 3;
-  u64[(payload + cpuid.rax) >>> 3] = u64[gpr];
-  u64[(payload + cpuid.rcx) >>> 3] = u64[gpr + 1];
-  u64[(payload + cpuid.rdx) >>> 3] = u64[gpr + 2];
-  u64[(payload + cpuid.rbx) >>> 3] = u64[gpr + 3];
+  const payload = beginAgain(vp, CPUID, HvX64CpuidInterceptMessage.size);
+  const { u32 } = vp.memory;
+  vp.copies.cpuidMessage(payload - PAYLOAD, vp.cpuState);
+  headerWords(vp, payload, EXECUTE);
   u32[(payload + cpuid.default_result_rax) >>> 2] = defaults[0];
   u32[(payload + cpuid.default_result_rbx) >>> 2] = defaults[1];
   u32[(payload + cpuid.default_result_rcx) >>> 2] = defaults[2];
@@ -194,7 +188,7 @@ const HYPERCALL_XMM = 6;
 export function writeHypercallMessage(vp: VirtualProcessor): void {
   const payload = begin(vp, HvMessageType.values.HvMessageTypeHypercallIntercept, HvX64HypercallInterceptMessage.size);
   const { u64 } = vp.memory;
-  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  interceptHeader(vp, payload, EXECUTE);
   const gpr = (vp.cpuState + cpu.gpr) >>> 3;
   u64[(payload + hypercall.rax) >>> 3] = u64[gpr];
   u64[(payload + hypercall.rbx) >>> 3] = u64[gpr + 3];
@@ -213,7 +207,7 @@ export function writeExceptionMessage(vp: VirtualProcessor): void {
   const payload = begin(vp, HvMessageType.values.HvMessageTypeExceptionIntercept, HvX64ExceptionInterceptMessage.size);
   const { i32, u8, u16, u64 } = vp.memory;
   const base = vp.cpuState;
-  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  interceptHeader(vp, payload, EXECUTE);
   const vector = i32[(base + cpu.exit_vector) >>> 2];
   u16[(payload + exception.vector) >>> 1] = vector;
   if (i32[(base + cpu.exit_has_error) >>> 2]) {
@@ -234,13 +228,13 @@ export function writeUnrecoverableMessage(vp: VirtualProcessor): void {
     HvMessageType.values.HvMessageTypeUnrecoverableException,
     HvX64UnrecoverableExceptionMessage.size,
   );
-  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  interceptHeader(vp, payload, EXECUTE);
 }
 
 /** HvMessageTypeX64Halt; sent only when a caller of the library asked for it. */
 export function writeHaltMessage(vp: VirtualProcessor): void {
   const payload = begin(vp, HvMessageType.values.HvMessageTypeX64Halt, HvX64UnrecoverableExceptionMessage.size);
-  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  interceptHeader(vp, payload, EXECUTE);
 }
 
 /** HvMessageTypeX64ApicEoi: the guest ended level-triggered interrupt `vector`. */
@@ -258,7 +252,7 @@ export function writeInterruptionDeliverableMessage(vp: VirtualProcessor, type: 
     HvMessageType.values.HvMessageTypeX64InterruptionDeliverable,
     HvX64InterruptionDeliverableMessage.size,
   );
-  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  interceptHeader(vp, payload, EXECUTE);
   vp.memory.u8[payload + HvX64InterruptionDeliverableMessage.at.deliverable_type] = type;
 }
 
@@ -269,6 +263,6 @@ export function writeSintDeliverableMessage(vp: VirtualProcessor, sints: number)
     HvMessageType.values.HvMessageTypeSynicSintDeliverable,
     HvX64SynicSintDeliverableMessage.size,
   );
-  interceptHeader(vp, payload, HvInterceptAccessType.values.EXECUTE);
+  interceptHeader(vp, payload, EXECUTE);
   vp.memory.u16[(payload + HvX64SynicSintDeliverableMessage.at.deliverable_sints) >>> 1] = sints;
 }

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { CpuState, XMM } from "../cpu/state.ts";
+import { CpuState, EVENT_HAS_ERROR, EVENT_TYPE_SHIFT, XMM } from "../cpu/state.ts";
 import { HvX64RegisterPage, HvX64RegisterPageDirtyFlags } from "../layout/hyperv/register_page.ts";
+import { HvX64InterruptStateRegister, HvX64PendingInterruptionRegister } from "../layout/hyperv/registers.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
-import { HypervisorVpState } from "./vp_state.ts";
 
 const page = HvX64RegisterPage.at;
 const cpu = CpuState.at;
@@ -17,43 +17,36 @@ const dirtyMask = HvX64RegisterPageDirtyFlags.mask;
 const VERSION = 1;
 /** `is_valid` and `version` in one word; `vtl` 0 was interrupted. */
 const VALID_VTL0 = VERSION | 1 << 16;
-const GPRS = 16;
 const RSP = 4;
 const SEGMENTS = 6;
 /** XMM registers in the page. */
 const XMM_REGISTERS = 6;
 
-/** Copies the x87/SSE part: XMM0-5. */
-export function fillRegisterPageXmm(vp: VirtualProcessor, at: number): void {
-  const { u64 } = vp.memory;
-  for (let k = 0, to = (at + page.xmm) >>> 3, from = (vp.cpuState + XMM) >>> 3; k < XMM_REGISTERS * 2; k++) {
-    u64[to + k] = u64[from + k];
-  }
-}
-
-/** Fills everything but XMM from VTL0's registers and marks the page valid. */
+/** Fills the page from VTL0's registers and marks it valid. */
 export function fillRegisterPage(vp: VirtualProcessor, at: number): void {
-  const { i32, u64 } = vp.memory;
+  const { i32 } = vp.memory;
   const base = vp.cpuState;
-  let to = (at + page.gp_registers) >>> 3;
-  let from = (base + cpu.gpr) >>> 3;
-  for (let k = 0; k < GPRS; k++) u64[to + k] = u64[from + k];
-  u64[(at + page.rip) >>> 3] = u64[(base + cpu.rip) >>> 3];
-  u64[(at + page.rflags) >>> 3] = u64[(base + cpu.rflags) >>> 3];
-  to = (at + page.segment) >>> 3;
-  from = (base + cpu.es) >>> 3;
-  for (let k = 0; k < SEGMENTS * 2; k++) u64[to + k] = u64[from + k];
-  u64[(at + page.cr0) >>> 3] = u64[(base + cpu.cr0) >>> 3];
-  u64[(at + page.cr3) >>> 3] = u64[(base + cpu.cr3) >>> 3];
-  u64[(at + page.cr4) >>> 3] = u64[(base + cpu.cr4) >>> 3];
-  u64[(at + page.cr8) >>> 3] = u64[(base + cpu.cr8) >>> 3];
-  u64[(at + page.efer) >>> 3] = u64[(base + cpu.efer) >>> 3];
-  u64[(at + page.dr7) >>> 3] = u64[(base + cpu.dr7) >>> 3];
-  u64[(at + page.pending_interruption) >>> 3] = u64[(vp.state + HypervisorVpState.at.pending_interruption) >>> 3];
-  const shadow = i32[(base + cpu.interrupt_shadow) >>> 2] !== 0 ? 1 : 0;
-  i32[(at + page.interrupt_state) >>> 2] = shadow | (i32[(base + cpu.nmi_masked) >>> 2] & 1) << 1;
+  vp.copies.registerPage(at, base);
+  const event = i32[(base + cpu.event) >>> 2];
+  i32[(at + page.pending_interruption) >>> 2] = event === 0 ? 0 : pendingInterruption(vp, event);
+  i32[(at + page.pending_interruption + 4) >>> 2] = event === 0 ? 0 : i32[(base + cpu.event_error) >>> 2];
+  const shadow = i32[(base + cpu.interrupt_shadow) >>> 2] !== 0 ? INTERRUPT_SHADOW : 0;
+  i32[(at + page.interrupt_state) >>> 2] = shadow | (i32[(base + cpu.nmi_masked) >>> 2] & 1) << NMI_MASKED_SHIFT;
   i32[(at + page.dirty) >>> 2] = 0;
   i32[(at + page.version) >>> 2] = VALID_VTL0;
+}
+
+const INTERRUPT_SHADOW = HvX64InterruptStateRegister.low.interrupt_shadow;
+const NMI_MASKED_SHIFT = HvX64InterruptStateRegister.shift.nmi_masked;
+const pending = HvX64PendingInterruptionRegister;
+
+/** Low half of `HvX64PendingInterruptionRegister` for an event whose delivery the exit interrupted. */
+function pendingInterruption(vp: VirtualProcessor, event: number): number {
+  const type = event >>> EVENT_TYPE_SHIFT & 7;
+  const length = vp.memory.i32[(vp.cpuState + cpu.event_length) >>> 2] & 0xf;
+  return pending.low.interruption_pending | type << pending.shift.interruption_type |
+    (event & EVENT_HAS_ERROR ? pending.low.deliver_error_code : 0) | length << pending.shift.instruction_length |
+    (event & 0xff) << pending.shift.interruption_vector;
 }
 
 /**

@@ -19,6 +19,7 @@ import type { HypercallContext } from "./hypercalls/context.ts";
 import { ATTENTION } from "./attention.ts";
 import type { Partition } from "./partition.ts";
 import type { Synic } from "./synic.ts";
+import { VpCopies } from "./vp_copies.ts";
 import { type ExitKindNumber, HypervisorVpState } from "./vp_state.ts";
 
 /** Bits 63:12 of an overlay register hold the page's guest-physical address. */
@@ -79,6 +80,8 @@ export class VirtualProcessor extends Agent {
   readonly hypercalls: HypercallContext;
   /** Whether HLT leaves to VTL2 instead of parking the processor. */
   readonly haltIntercept: boolean;
+  /** What moves between its state and the pages that VTL2 shares. */
+  readonly copies: VpCopies;
   /** Byte offset of its {@linkcode HypervisorVpState}. */
   readonly state: number;
   /** Byte offset of its `CpuState`. */
@@ -102,6 +105,7 @@ export class VirtualProcessor extends Agent {
     this.apic = facilities.apic(index);
     this.synic = facilities.synic(index, 0);
     this.steps = parts.steps;
+    this.copies = new VpCopies(this.memory);
     this.hypercalls = parts.hypercalls;
     this.haltIntercept = parts.haltIntercept;
     this.state = this.partition.vpState(index);

@@ -34,6 +34,7 @@ export const EXIT_KINDS = [
   "interrupt",
   "vmgexit",
   "npf",
+  "write-trap",
 ] as const;
 
 /** A kind of exit. */
@@ -64,7 +65,7 @@ export const HypervisorVpState = structure("HypervisorVpState", 1280, [
   ["deliverability", 72, u64, "HvDeliverabilityNotificationsRegister of VTL0"],
   ["pending_event0", 80, array(u64, 2), "HvX64PendingEvent.reg_0 of VTL0"],
   ["pending_event1", 96, array(u64, 2), "HvX64PendingEvent.reg_1 of VTL0: the rest of the same event"],
-  ["pending_interruption", 112, u64, "HvX64PendingInterruptionRegister of VTL0"],
+  reserved(112, 8),
   ["reference_entry", 120, u64, "Partition reference time at the last VTL0 entry, in 100 ns units"],
   ["sipi_vector", 128, u32, "Vector of the last startup IPI (shared)"],
   ["eoi_vector", 132, u32, "Vector of the level-triggered interrupt whose EOI is being reported"],

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { policyOrder } from "../memory/policy.ts";
 import { stepName } from "../memory/steps.ts";
 import { Doorbell } from "./doorbell.ts";
 import { END } from "./header.ts";
@@ -82,7 +83,7 @@ export class ConcurrentRuntime {
       event.preventDefault();
       this.#report({ worker, kind: "failed", agent: "", step: "", message: event.message });
     };
-    const task: WorkerTask = { config: machine.config, memory: machine.memory.wasm, worker };
+    const task: WorkerTask = { config: machine.config, memory: machine.memory.wasm, worker, policies: policyOrder() };
     created.postMessage(task);
     this.#workers.push(created);
   }

@@ -66,6 +66,8 @@ export interface VpReport {
 /** How a run ended. */
 export interface RunReport {
   readonly end: EndName;
+  /** VP that ended the machine. */
+  readonly endVp: number;
   /** What the guest wrote to the exit port. */
   readonly exitValue: number;
   /** Wall-clock seconds. */
@@ -137,7 +139,8 @@ function report(machine: Machine, seconds: number, runtime: ConcurrentResult): R
   const { memory, header: at } = machine;
   const end = END_NAMES[machine.end];
   const vps = Array.from({ length: machine.config.vps }, (_, vp) => vpReport(machine, vp));
-  const result = { end, exitValue: memory.u32[(at + header.exit_value) >>> 2], seconds, vps, ...runtime };
+  const exitValue = memory.u32[(at + header.exit_value) >>> 2];
+  const result = { end, endVp: memory.u32[(at + header.end_vp) >>> 2], exitValue, seconds, vps, ...runtime };
   return machine.end === END.VMM_CRASH ? { ...result, vmmCrash: vmmCrash(machine) } : result;
 }
 

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { numberPolicies } from "../memory/policy.ts";
 import { stepName } from "../memory/steps.ts";
 import type { MachineConfig } from "./config.ts";
 import { Machine } from "./machine.ts";
@@ -17,6 +18,8 @@ export interface WorkerTask {
   readonly memory: WebAssembly.Memory;
   /** Which worker this is. */
   readonly worker: number;
+  /** The policies in the order of their numbers in the machine's policy area. */
+  readonly policies: readonly string[];
 }
 
 /** What a worker answers, once. */
@@ -47,6 +50,7 @@ function work(task: WorkerTask): WorkerReport {
   const { worker } = task;
   let machine: Machine | undefined;
   try {
+    numberPolicies(task.policies);
     machine = Machine.attach(task.config, task.memory);
     runWorker(machine, worker);
     return { worker, kind: "left", unimplemented: machine.unimplemented(worker) };

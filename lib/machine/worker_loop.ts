@@ -5,10 +5,11 @@
  */
 import type { Agent } from "../memory/agent.ts";
 import { Doorbell } from "./doorbell.ts";
+import { takeFusedSteps } from "./fused_steps.ts";
 import type { Machine } from "./machine.ts";
 
 /** Steps taken of one agent before the worker looks at timers, at its other agents and at the shutdown word. */
-const STEPS_PER_TURN = 1024;
+const STEPS_PER_TURN = 256;
 /** Looks for work before a worker sleeps, when every worker can have a core of its own. */
 const SPINS = 2000;
 /** Looks for work when there are more workers than cores: who spins keeps another from making the work. */
@@ -38,7 +39,7 @@ export function runWorker(machine: Machine, worker: number): void {
 function takeTurn(machine: Machine, agents: readonly Agent[]): boolean {
   let progress = false;
   for (const agent of agents) {
-    if (agent.takeSteps(STEPS_PER_TURN) > 0) progress = true;
+    if (takeFusedSteps(agent, STEPS_PER_TURN) > 0) progress = true;
     machine.poll(agent);
   }
   return progress;

@@ -72,6 +72,11 @@ export class Agent {
     return this.memory.u32[(this.block + STEPS_TAKEN) >>> 2];
   }
 
+  /** Adds to the steps taken, for who takes them otherwise than by {@linkcode Agent.takeSteps}. */
+  countSteps(steps: number): void {
+    this.#i32[(this.block + STEPS_TAKEN) >>> 2] += steps;
+  }
+
   /** Whether the agent has ended. */
   get halted(): boolean {
     return this.step === HALTED;
@@ -100,7 +105,7 @@ export class Agent {
       }
     } finally {
       i32[word] = next;
-      this.memory.i32[(this.block + STEPS_TAKEN) >>> 2] += taken;
+      this.countSteps(taken);
     }
     return taken;
   }

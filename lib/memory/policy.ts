@@ -66,6 +66,25 @@ export function policy<V extends string>(
   return declared;
 }
 
+/**
+ * Gives the policies the numbers that they have in another thread, whose policies are `names` in the order of their
+ * numbers; the ones that only this thread knows come behind them. A policy's number follows the order in which modules
+ * were loaded, which need not be the same in a worker as in the thread that made the machine.
+ */
+export function numberPolicies(names: readonly string[]): void {
+  let next = names.length;
+  for (const policy of all) {
+    const known = names.indexOf(policy.name);
+    (policy as { index: number }).index = known >= 0 ? known : next++;
+  }
+  all.sort((a, b) => a.index - b.index);
+}
+
+/** The names of all declared policies, in the order of their numbers. */
+export function policyOrder(): string[] {
+  return all.map(({ name }) => name);
+}
+
 /** All declared policies, by name. */
 export function policies(): readonly Policy[] {
   return [...all].sort((a, b) => a.name < b.name ? -1 : 1);

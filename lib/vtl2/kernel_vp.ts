@@ -10,8 +10,8 @@ import {
   WRITE_INTERCEPT_MESSAGE,
 } from "../hypervisor/intercepts.ts";
 import { type ProcessorParts, VirtualProcessor } from "../hypervisor/virtual_processor.ts";
-import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import type { InstructionEmulator } from "./emulator/emulator.ts";
+import { KernelCopies } from "./kernel_copies.ts";
 import { KERNEL_PAGES, kernelPage } from "./kernel_pages.ts";
 import { KernelVmmVp, type KernelVmmVpParts } from "./kernel_vmm_vp.ts";
 
@@ -34,6 +34,8 @@ export class KernelVp extends VirtualProcessor {
   readonly runState: number;
   /** The processor as the VMM's exit handlers see it. */
   readonly vmm: KernelVmmVp;
+  /** What moves between its state, its assist page and its run page. */
+  readonly kernelCopies: KernelCopies;
   /** The VMM's instruction emulator. */
   readonly emulator: InstructionEmulator;
   /** Whether the x87/SSE state is saved at every exit. */
@@ -56,15 +58,11 @@ export class KernelVp extends VirtualProcessor {
     });
     this.runPage = kernelPage(parts.kernelPages, index, KERNEL_PAGES.RUN);
     this.runState = kernelPage(parts.kernelPages, index, KERNEL_PAGES.RUN_STATE);
+    this.kernelCopies = new KernelCopies(this.memory);
     this.emulator = parts.emulator;
     this.savesFxEagerly = parts.savesFxEagerly;
     this.deviceReady = parts.deviceReady;
     this.onTripleFault = parts.onTripleFault;
     this.vmm = new KernelVmmVp(this, parts);
-  }
-
-  /** 64-bit words of the message in the assist page that differ from those of the last copy. */
-  get messageWords(): number {
-    return this.getState(HypervisorVpState.at.message_span) >>> 3;
   }
 }

@@ -20,9 +20,6 @@ import type { KernelVp } from "./kernel_vp.ts";
 const cpu = CpuState.at;
 const run = hcl_run.at;
 const assistAt = HvVpAssistPage.at;
-const GPRS = 16;
-/** Slot 4 of the context's registers is CR2; RSP is private to each VTL. */
-const CR2_SLOT = 4;
 const RAX = 0;
 const RCX = 1;
 /** 64-bit words of the x87/SSE image. */
@@ -47,17 +44,11 @@ export const MSHV_RETURN_TO_LOWER_VTL: StepId = step<KernelVp>("mshv.check-cance
 /** Puts the lower VTL's registers into the processor. */
 const MSHV_LOAD_REGISTERS: StepId = step<KernelVp>("mshv.load-registers", (vp) => {
   const { u64 } = vp.memory;
-  const context = (vp.runPage + run["context.gps_no_rsp"]) >>> 3;
+  vp.kernelCopies.vtlControl(vp.assistPage, vp.runPage);
+  vp.kernelCopies.loadRegisters(vp.cpuState, vp.runPage);
   const gpr = (vp.cpuState + cpu.gpr) >>> 3;
-  const assist = vp.assistPage;
-  u64[(assist + assistAt["vtl_control.registers.rax"]) >>> 3] = u64[context + RAX];
-  u64[(assist + assistAt["vtl_control.registers.rcx"]) >>> 3] = u64[context + RCX];
   u64[gpr + RAX] = STUB_RAX;
   u64[gpr + RCX] = STUB_RCX;
-  u64[gpr + 2] = u64[context + 2];
-  u64[gpr + 3] = u64[context + 3];
-  u64[(vp.cpuState + cpu.cr2) >>> 3] = u64[context + CR2_SLOT];
-  for (let k = CR2_SLOT + 1; k < GPRS; k++) u64[gpr + k] = u64[context + k];
   if (vp.getState(HypervisorVpState.at.fx_saved) !== 0) {
     const from = (vp.runPage + run["context.fx_state"]) >>> 3, to = (vp.cpuState + FX) >>> 3;
     for (let k = 0; k < FX_WORDS; k++) u64[to + k] = u64[from + k];
@@ -69,12 +60,7 @@ const MSHV_LOAD_REGISTERS: StepId = step<KernelVp>("mshv.load-registers", (vp) =
 
 /** VTL2 is entered again: the lower VTL's registers are in the processor and must be put away before anything else. */
 const MSHV_SAVE_REGISTERS: StepId = step<KernelVp>("mshv.save-registers", (vp) => {
-  const { u64 } = vp.memory;
-  const context = (vp.runPage + run["context.gps_no_rsp"]) >>> 3;
-  const gpr = (vp.cpuState + cpu.gpr) >>> 3;
-  for (let k = 0; k < CR2_SLOT; k++) u64[context + k] = u64[gpr + k];
-  u64[context + CR2_SLOT] = u64[(vp.cpuState + cpu.cr2) >>> 3];
-  for (let k = CR2_SLOT + 1; k < GPRS; k++) u64[context + k] = u64[gpr + k];
+  vp.kernelCopies.saveRegisters(vp.runPage, vp.cpuState);
   if (vp.savesFxEagerly) saveFxState(vp);
   const reason = vp.memory.i32[(vp.assistPage + assistAt["vtl_control.entry_reason"]) >>> 2];
   if (reason === HvVtlEntryReason.values.INTERCEPT) return MSHV_COPY_MESSAGE;
@@ -92,10 +78,7 @@ export function saveFxState(vp: KernelVp): void {
 
 /** Copies the intercept message from the assist page to the run page, and answers the VMM's request. */
 const MSHV_COPY_MESSAGE: StepId = step<KernelVp>("mshv.copy-message", (vp) => {
-  const { u64 } = vp.memory;
-  const to = (vp.runPage + run.exit_message) >>> 3, from = vp.message >>> 3;
-  const words = vp.messageWords;
-  for (let k = 0; k < words; k++) u64[to + k] = u64[from + k];
+  vp.kernelCopies.message(vp.runPage, vp.assistPage);
   vp.locals32[REQUEST_RESULT] = 0;
   return vp.return();
 });

@@ -1,0 +1,35 @@
+/**
+ * What the processor and the hypervisor keep for a virtual processor of an encrypted guest, beside its VMCB and its VMSA.
+ *
+ * @module
+ */
+import { i32, u32, u64 } from "../../layout/field_type.ts";
+import { reserved, structure } from "../../layout/structure.ts";
+import { EXIT_BUS } from "../../cpu/state.ts";
+
+/** Whose turn it is on a virtual processor's physical processor. */
+export const TURN = {
+  /** The host executes. */
+  HOST: 0,
+  /** The host has executed VMRUN; the guest executes until its next exit. */
+  GUEST: 1,
+} as const;
+
+/** Exit reason of the processor: an event that the guest's #VC handler is to deal with. */
+export const EXIT_VC: number = EXIT_BUS;
+/** Exit reason of the processor: an automatic exit. */
+export const EXIT_AUTOMATIC: number = EXIT_BUS + 1;
+
+/** Per-VP state; not the host's and not the guest's. */
+export const SevVpState = structure("SevVpState", 64, [
+  ["turn", 0, u32, "TURN: handed over with a release store by whoever had it"],
+  ["vmsa", 4, u32, "Byte offset of the VMSA that was entered last"],
+  ["exit_code", 8, i32, "Exit code of the event that happened: of the exit, or of the #VC"],
+  ["window", 12, u32, "1 while a virtual interrupt waits for the guest to become interruptible"],
+  ["exit_info_1", 16, u64, "EXITINFO1 of the exit"],
+  ["exit_info_2", 24, u64, "EXITINFO2 of the exit"],
+  ["entries", 32, u64, "How often the guest was entered"],
+  ["vmpl", 40, u32, "Privilege level of the VMSA that was entered last"],
+  ["exceptions", 44, u32, "How many #VC were raised"],
+  reserved(48, 16),
+], "Not a structure of the modelled machine");

@@ -1,0 +1,99 @@
+/**
+ * Takes steps of an agent at full speed: a sequence of steps that is taken again and again is fused into one function,
+ * whose calls the JavaScript engine can resolve and inline.
+ *
+ * ```
+ * vmm.check-stop -> vmm.handle-wake -> ... -> guest.run -> ... -> vmm.handle-io-port -> (vmm.check-stop)
+ *
+ * n = check_stop(a); if (n !== HANDLE_WAKE) return n;
+ * n = handle_wake(a); if (n !== ...) return n;
+ * ```
+ *
+ * The fused function does what the steps do, in their order, and leaves as soon as one of them is followed by another step
+ * than it was when the sequence was noted. Steps with a condition are never part of one.
+ *
+ * @module
+ */
+import type { Agent } from "../memory/agent.ts";
+import { CONDITIONAL, STEP_NUMBERS, type StepId, STEPS } from "../memory/steps.ts";
+
+/** Times that a step is taken singly before the sequence that follows it is fused. */
+const HOT = 2000;
+/** Most steps of a sequence. */
+const LENGTH_MAX = 48;
+/** Least steps of a sequence that is worth a function. */
+const LENGTH_MIN = 3;
+
+/** A fused sequence of steps. */
+interface Sequence {
+  /** The steps, in order. */
+  readonly ids: readonly StepId[];
+  /** Takes them; returns the step that follows the last one taken. */
+  readonly run: (agent: Agent) => StepId;
+}
+
+/** How many steps of the sequence under way have been completed: the index of the one that runs. */
+const completed = new Int32Array(1);
+/** How often each step was taken singly. */
+const taken = new Uint16Array(STEP_NUMBERS);
+/** The sequence that begins with each step. */
+const sequences: (Sequence | undefined)[] = new Array(STEP_NUMBERS).fill(undefined);
+
+/** Takes about `count` steps of `agent`, stopping before one that is not enabled; returns how many it took. */
+export function takeFusedSteps(agent: Agent, count: number): number {
+  let next = agent.step;
+  let done = 0;
+  let sequence: Sequence | undefined;
+  try {
+    while (done < count) {
+      sequence = sequences[next];
+      if (sequence !== undefined) {
+        next = sequence.run(agent);
+        done += completed[0];
+        continue;
+      }
+      const step = STEPS[next];
+      if ((next & CONDITIONAL) !== 0) {
+        if (!step.enabled!(agent)) break;
+      } else if (++taken[next] === HOT) {
+        const [after, steps] = noteSequence(agent, next);
+        next = after;
+        done += steps;
+        continue;
+      }
+      next = step.run(agent);
+      done++;
+    }
+  } finally {
+    // A step that threw is where the agent stands.
+    const failed = sequence !== undefined && completed[0] < sequence.ids.length && sequences[next] === sequence;
+    agent.step = failed ? sequence!.ids[completed[0]] : next;
+    agent.countSteps(done);
+  }
+  return done;
+}
+
+/** Takes the steps from `first` on singly, noting them, and fuses them; returns the step that follows and their number. */
+function noteSequence(agent: Agent, first: StepId): readonly [next: StepId, steps: number] {
+  const ids: StepId[] = [];
+  let next = first;
+  do {
+    ids.push(next);
+    agent.step = next;
+    next = STEPS[next].run(agent);
+  } while (next !== first && ids.length < LENGTH_MAX && (next & CONDITIONAL) === 0);
+  if (ids.length >= LENGTH_MIN) sequences[first] = fuse(ids, next);
+  return [next, ids.length];
+}
+
+/** Makes the function of a sequence that is followed by the step `after`. */
+function fuse(ids: readonly StepId[], after: StepId): Sequence {
+  const names = ids.map((_, k) => `s${k}`);
+  const lines = ids.map((_, k) => {
+    const expected = k + 1 < ids.length ? ids[k + 1] : after;
+    return `n = s${k}(a); completed[0] = ${k + 1}; if (n !== ${expected}) return n;`;
+  });
+  const source = `return function (a) { let n; completed[0] = 0; ${lines.join("\n")} return n; };`;
+  const make = new Function("completed", ...names, source);
+  return { ids, run: make(completed, ...ids.map((id) => STEPS[id].run)) };
+}
