@@ -54,8 +54,11 @@ const vmmAt = VmmVpState.at;
 const type = HvMessageType.values;
 const { LIST, COUNT, VALUES } = CLIENT_LOCAL;
 const register = HvX64RegisterName.values;
-/** FCW and MXCSR after a reset (AMD64 APM volume 2, table 14-1). */
-const FCW_RESET = 0x37f;
+/**
+ * FCW and MXCSR after a reset (AMD64 APM volume 2, table 14-1). OpenHCL writes an FCW of 37F here, which a guest could tell
+ * from a processor's; no guest is known to look before its FNINIT.
+ */
+const FCW_RESET = 0x40;
 const MXCSR_RESET = 0x1f80;
 
 /** What a task is put together from. */
