@@ -27,7 +27,8 @@ async function main(words: readonly string[]): Promise<number> {
   const { command, rest } = findCommand(words[0] === "--version" ? ["version", ...words.slice(1)] : words, COMMANDS);
   const { values, operands } = parseCommandLine(command, rest);
   const printer = new Printer({ color: values.color as ColorMode, quiet: values.quiet === true });
-  return await command.run({ values: values as Context<FlagGroups>["values"], operands, printer, commands: COMMANDS });
+  const typed = values as Context<FlagGroups>["values"];
+  return await command.run({ values: typed, operands, words, printer, commands: COMMANDS });
 }
 
 /** Reports what ended a command, wherever it was thrown, and ends the process: workers may still be running. */

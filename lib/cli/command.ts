@@ -38,6 +38,8 @@ export interface Context<G extends FlagGroups> {
   readonly values: FlagValues<G>;
   /** The operands, as many as the command declares. */
   readonly operands: readonly string[];
+  /** The command line as it was typed, for the line that tells how to repeat it. */
+  readonly words: readonly string[];
   /** Where results, notes and progress go. */
   readonly printer: Printer;
   /** All commands, for `help`. */

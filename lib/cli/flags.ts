@@ -67,6 +67,11 @@ export function text(placeholder: string, meaning: string): Flag<string | undefi
   return single(placeholder, meaning, null, (value) => value);
 }
 
+/** Free text that may be given several times, such as files. */
+export function texts(placeholder: string, meaning: string): Flag<readonly string[]> {
+  return { placeholder, repeats: true, meaning, default: null, parse: (values) => values };
+}
+
 /** One of several words; the first is the default. */
 export function word<const W extends string>(words: readonly [W, ...W[]], meaning: string): Flag<W> {
   return preset(single(words.join("|"), meaning, words[0], (value, flag) => parseWord(value, flag, words)));

@@ -117,8 +117,8 @@ function summaries(commands: readonly Command[]): (readonly [string, string])[] 
   return commands.map((command) => [command.name, command.summary]);
 }
 
-/** Lines of two columns: a term and its meaning, wrapped; a long term has its meaning below. */
-function definitions(rows: readonly (readonly [term: string, meaning: string])[]): string[] {
+/** Indented lines of two columns: a term and its meaning, wrapped; a long term has its meaning below. */
+export function definitions(rows: readonly (readonly [term: string, meaning: string])[]): string[] {
   const TERM_WIDTH_MAX = 40;
   const short = rows.map(([term]) => term.length).filter((length) => length <= TERM_WIDTH_MAX);
   const width = Math.max(0, ...short);

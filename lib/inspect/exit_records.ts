@@ -152,6 +152,24 @@ function hex(value: bigint | number): string {
   return value.toString(16);
 }
 
+/** Registers as the recordings write them: hexadecimal without prefix. */
+export interface RegistersText {
+  /** RAX RCX RDX RBX RSP RBP RSI RDI R8 to R15. */
+  readonly gpr: readonly string[];
+  readonly rip: string;
+  readonly rflags: string;
+  /** Selector, attributes as in a VMCB, limit and base of each segment. */
+  readonly seg: Readonly<Record<string, readonly string[]>>;
+  /** Control registers and EFER; base and limit of GDTR and IDTR. */
+  readonly sys: Readonly<Record<string, string | readonly string[]>>;
+}
+
+/** All of the registers, as the recordings write them. */
+export function registersText(registers: ExitRegisters): RegistersText {
+  const { gpr, rip, rflags } = registers;
+  return { gpr: gpr.map(hex), rip: hex(rip), rflags: hex(rflags), seg: segText(registers), sys: sysText(registers) };
+}
+
 /** Writes exits as JSON lines with the recordings' fields and names. */
 export class ExitLines {
   readonly #before = new Map<number, ExitRegisters>();
@@ -164,10 +182,8 @@ export class ExitLines {
     const line: Record<string, unknown> = { seq: exit.sequence, vp: exit.vp, vtl: exit.vtl };
     if (exit.intercept !== undefined) line.intercept = exit.intercept;
     Object.assign(line, fieldsOf(exit));
-    line.gpr = registers.gpr.map(hex);
-    line.rip = hex(registers.rip);
-    line.rflags = hex(registers.rflags);
-    const seg = segText(registers), sys = sysText(registers);
+    const { gpr, rip, rflags, seg, sys } = registersText(registers);
+    Object.assign(line, { gpr, rip, rflags });
     if (before === undefined || JSON.stringify(segText(before)) !== JSON.stringify(seg)) line.seg = seg;
     if (before === undefined || JSON.stringify(sysText(before)) !== JSON.stringify(sys)) line.sys = sys;
     return JSON.stringify(line);

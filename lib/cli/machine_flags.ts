@@ -1,0 +1,84 @@
+/**
+ * The flags that say what machine a command makes and in which runtime it runs, and the machine that they make.
+ *
+ * @module
+ */
+
+import { type MachineConfig, type Platform, RAM_MAX, RAM_MIN, VPS_MAX } from "../machine/config.ts";
+import { Machine } from "../machine/machine.ts";
+import type { RuntimeName } from "../machine/run.ts";
+import { BadInput } from "../memory/bad_input.ts";
+import { UsageError } from "./errors.ts";
+import { type Flag, integer, optionalInteger, policyChoices, size, word } from "./flags.ts";
+
+/** The platforms on which guests run, the default of `run` first. A platform that is wired is one more word here. */
+export const RUN_PLATFORMS = ["kernel", "bare"] as const satisfies readonly Platform[];
+
+/** A platform on which guests run. */
+export type RunPlatform = (typeof RUN_PLATFORMS)[number];
+
+/** Largest seed: the runtime's random numbers have 32 bits of state. */
+const SEED_MAX = 0xffff_ffff;
+
+/** `--platform`, with `preset` as its default. */
+export function platformFlag(preset: RunPlatform): Flag<RunPlatform> {
+  const others = RUN_PLATFORMS.filter((platform) => platform !== preset);
+  return word([preset, ...others], 'who handles an exit; see "exitbox list platforms"');
+}
+
+/** `--vps`, with `preset` as its default. */
+export function vpsFlag(preset: string, max: number = VPS_MAX): Flag<number> {
+  return integer("N", "virtual processors", preset, { min: 1, max });
+}
+
+/** `--memory`. */
+export const memoryFlag: Flag<number> = size("SIZE", "guest RAM in bytes, a multiple of 4K", "16M", {
+  min: RAM_MIN,
+  max: RAM_MAX,
+});
+
+/** `--policy`. */
+export const policyFlag: Flag<ReadonlyMap<string, string>> = policyChoices(
+  'how a question is answered on which sources disagree; see "exitbox list policies"',
+);
+
+/** The flags about the runtime, of every command that runs a machine. */
+export const RUNTIME_FLAGS = {
+  runtime: word(
+    ["concurrent", "deterministic"],
+    "one worker per VP, or all in one thread, step by step in an order that the seed decides",
+  ),
+  seed: optionalInteger("N", "seed of the deterministic runtime (0 unless given)", { max: SEED_MAX }),
+} as const;
+
+/** What {@linkcode RUNTIME_FLAGS} give. */
+export interface RuntimeValues {
+  /** Which runtime. */
+  readonly runtime: RuntimeName;
+  /** Its seed, if given. */
+  readonly seed: number | undefined;
+}
+
+/**
+ * The seed of a run.
+ *
+ * @param values The values of {@linkcode RUNTIME_FLAGS}.
+ * @param command The command, for the error.
+ * @returns The seed. Throws {@linkcode UsageError} when one is given for the runtime that has none.
+ */
+export function seedOf(values: RuntimeValues, command: string): number {
+  if (values.seed !== undefined && values.runtime !== "deterministic") {
+    throw new UsageError("--seed needs --runtime deterministic", command);
+  }
+  return values.seed ?? 0;
+}
+
+/** Makes a machine; throws `BadInput` for a configuration that makes no sense, or for which there is no memory. */
+export function createMachine(config: MachineConfig, runtime: RuntimeName): Machine {
+  try {
+    return Machine.create(config, runtime === "deterministic");
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new BadInput(`${config.ramBytes} bytes of memory for the guest cannot be had: ${error.message}`);
+  }
+}
