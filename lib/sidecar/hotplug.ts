@@ -42,6 +42,8 @@ export interface CpuOnlineParts {
   readonly lock: number;
   /** Wakes the processor when Linux has started it. */
   readonly started: () => void;
+  /** Wakes whoever waits for the lock. */
+  readonly unlocked: () => void;
   /** Takes note of a removal that the driver refused, with its error number. */
   readonly onFailure: (vp: number, error: number) => void;
 }
@@ -51,6 +53,7 @@ export class CpuOnline extends ClientThread {
   readonly taskState: number;
   readonly lock: number;
   readonly started: () => void;
+  readonly unlocked: () => void;
   readonly onFailure: (vp: number, error: number) => void;
 
   /** The thread that `parts` describe. */
@@ -60,6 +63,7 @@ export class CpuOnline extends ClientThread {
     this.taskState = parts.taskState;
     this.lock = parts.lock;
     this.started = parts.started;
+    this.unlocked = parts.unlocked;
     this.onFailure = parts.onFailure;
     this.locals32[DRIVER_LOCAL.SLOT] = slot;
   }
@@ -98,7 +102,7 @@ const START_CPU: StepId = step<CpuOnline>("linux.hotplug.start-cpu", (thread) =>
 
 const UNLOCK: StepId = step<CpuOnline>("linux.hotplug.unlock", (thread) => {
   thread.port.exchange32(thread.lock, 0);
-  thread.node.wires.woken();
+  thread.unlocked();
   return HALTED;
 });
 

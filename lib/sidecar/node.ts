@@ -126,6 +126,24 @@ export class SidecarNode {
     this.wires.requested(port, slot);
   }
 
+  /** Notes that a start of processor `slot` is on its way whose request interrupt has not been sent. */
+  announceStart(port: MemoryPort, slot: number): void {
+    port.exchange8(this.driver + driver.request_due + slot, 1);
+  }
+
+  /** Whether such a start is on its way. */
+  startIsDue(port: MemoryPort, slot: number): boolean {
+    return port.load8(this.driver + driver.request_due + slot) !== 0;
+  }
+
+  /** Sends the request interrupt of an announced start. */
+  sendAnnounced(port: MemoryPort, slot: number): void {
+    port.fence();
+    port.or32(this.requestWords[slot], REQUEST_BIT);
+    port.exchange8(this.driver + driver.request_due + slot, 0);
+    this.wires.requested(port, slot);
+  }
+
   /** Whether the request interrupt is pending on processor `slot`. */
   requestPending(port: MemoryPort, slot: number): boolean {
     return (port.load32(this.requestWords[slot]) & REQUEST_BIT) !== 0;

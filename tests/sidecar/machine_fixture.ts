@@ -20,7 +20,8 @@ import { MachineMemory, PAGE_SIZE } from "../../lib/memory/machine_memory.ts";
 import { POLICIES_MAX, policyNamed, policyValue } from "../../lib/memory/policy.ts";
 import { DirectPort } from "../../lib/memory/port.ts";
 import { Random } from "../../lib/memory/random.ts";
-import { stepName } from "../../lib/memory/steps.ts";
+import { HALTED, type StepId, stepName } from "../../lib/memory/steps.ts";
+import { DRIVER_LOCAL } from "../../lib/sidecar/driver/thread.ts";
 import { probeNode, SIDECAR_AP_OFFLINE, SIDECAR_BOOT, SidecarBoot } from "../../lib/sidecar/boot.ts";
 import { beginReader, ClientThread } from "../../lib/sidecar/client.ts";
 import { DRIVER_INTERRUPT, ResponseHandler } from "../../lib/sidecar/driver/interrupt.ts";
@@ -57,6 +58,8 @@ export interface MachineOptions {
   readonly policies?: Readonly<Record<string, string>>;
   readonly seed?: number;
   readonly numaNodes?: number;
+  /** No tasks of the VMM: the test itself uses the client, by {@linkcode TestMachine.client}. */
+  readonly withoutTasks?: boolean;
 }
 
 /** See the module's description. */
@@ -72,6 +75,8 @@ export class TestMachine {
   /** Devices of each processor. */
   readonly devices: NotedDevices[] = [];
   readonly tasks: SidecarTask[] = [];
+  /** A thread of the client for each node, in a machine without tasks; it uses the node's first sidecar processor. */
+  readonly clients: ClientThread[] = [];
   readonly crashes: { readonly vp: number; readonly crash: VmmCrash }[] = [];
   readonly panics: string[] = [];
   /** Names of the steps taken, with their agents', when asked for. */
@@ -218,6 +223,14 @@ export class TestMachine {
       const handler = new ResponseHandler(`irq${index}`, node, nextBlock(), port);
       handler.step = DRIVER_INTERRUPT;
       this.agents.push(reader, handler);
+      if (options.withoutTasks) {
+        const client = new ClientThread(`client${index}`, node, nextBlock(), port, thread++, clients);
+        client.locals32[DRIVER_LOCAL.SLOT] = 1;
+        client.step = HALTED;
+        this.clients.push(client);
+        this.agents.push(client);
+        return;
+      }
       for (let slot = 1; slot < node.vpCount; slot++) {
         const vp = node.baseVp + slot;
         const taskState = nodeMemory.task(slot);
@@ -256,6 +269,7 @@ export class TestMachine {
           taskState,
           lock: hotplugLock,
           started: () => {},
+          unlocked: () => {},
           onFailure: (failed, error) => void this.panics.push(`cpu ${failed}: ${error}`),
         });
         online.step = CPU_ONLINE;
@@ -337,6 +351,14 @@ export class TestMachine {
       this.memory.u32[(vp.state + HypervisorVpState.at.sipi_vector) >>> 2] = index * CODE_PAGES;
       this.partition.signal(this.port, index, ATTENTION.SIPI);
     }
+  }
+
+  /** Lets a thread carry out the machine that begins with `first`; returns its result. */
+  call(thread: ClientThread, first: StepId): number {
+    thread.step = thread.call(first, HALTED);
+    this.#take(() => thread.halted, 100_000);
+    if (!thread.halted) throw new Error(`${thread.name} sleeps for ever in ${stepName(thread.step)}`);
+    return thread.result;
   }
 
   /** Runs until every guest has halted and every other agent rests, or until the VMM has crashed. */

@@ -7,13 +7,12 @@
 import { SidecarDriverVpState } from "../../layout/hyperv/constants/sidecar.ts";
 import { CpuStatus } from "../../layout/hyperv/sidecar.ts";
 import { step, type StepId } from "../../memory/steps.ts";
+import type { SidecarNode } from "../node.ts";
 import { DRIVER_PUBLISH, DRIVER_REARM, SIDECAR_START_IPI } from "../policies.ts";
-import { SidecarDriverState } from "./state.ts";
 import { DRIVER_LOCAL, type DriverThread, ERRNO, RETURN_TO_USER, WARNING } from "./thread.ts";
 
 const { AVAILABLE, SYNC, ASYNC, ASYNC_STARTING, REMOVED } = SidecarDriverVpState.values;
 const { IDLE, RUN, STOP } = CpuStatus.values;
-const REQUEST_DUE = SidecarDriverState.at.request_due;
 
 /** Claims the thread's processor for `use`; 0 or an error number. */
 export function claim(thread: DriverThread, use: number): number {
@@ -25,20 +24,18 @@ export function claim(thread: DriverThread, use: number): number {
 /** IDLE to RUN. Anything else that is found is logged, and the run goes on. */
 function setRun(thread: DriverThread): void {
   const { node, port, slot } = thread;
-  if (node.policy(SIDECAR_START_IPI) === SIDECAR_START_IPI.is.absorbed) {
-    port.exchange8(node.driver + REQUEST_DUE + slot, 1);
-  }
+  if (absorbs(node)) node.announceStart(port, slot);
   if (port.compareExchange8(thread.status, IDLE, RUN) !== IDLE) thread.warn(WARNING.START);
 }
 
 /** Sends the request interrupt of a start. */
-function sendStart(thread: DriverThread): void {
-  const { node, port, slot } = thread;
-  node.sendRequest(port, slot);
-  if (node.policy(SIDECAR_START_IPI) === SIDECAR_START_IPI.is.absorbed) {
-    port.exchange8(node.driver + REQUEST_DUE + slot, 0);
-    node.wires.requested(port, slot);
-  }
+function sendStart({ node, port, slot }: DriverThread): void {
+  if (absorbs(node)) node.sendAnnounced(port, slot);
+  else node.sendRequest(port, slot);
+}
+
+function absorbs(node: SidecarNode): boolean {
+  return node.policy(SIDECAR_START_IPI) === SIDECAR_START_IPI.is.absorbed;
 }
 
 /** Ioctl START of the processor in `DRIVER_LOCAL.SLOT`; the result is 0, ENOENT or EBUSY. */

@@ -9,14 +9,12 @@
  */
 import { CommandPage, ControlPage, CpuStatus, SidecarCommand } from "../../layout/hyperv/sidecar.ts";
 import { step, type StepId } from "../../memory/steps.ts";
-import { SidecarDriverState } from "../driver/state.ts";
 import { SIDECAR_START_IPI } from "../policies.ts";
 import { KERNEL_LOCAL, setError, type SidecarProcessor } from "./processor.ts";
 
 const { REMOVED, IDLE, RUN, STOP, REMOVE } = CpuStatus.values;
 const page = CommandPage.at;
 const RESPONSE_VECTOR = ControlPage.at.response_vector;
-const REQUEST_DUE = SidecarDriverState.at.request_due;
 const { INTERCEPT, COMMANDS } = KERNEL_LOCAL;
 
 /** park_until: looks at the status, with interrupts off (a load-acquire). */
@@ -75,7 +73,7 @@ function fetchCommand(ap: SidecarProcessor): StepId {
 
 /** Whether no start is on its way whose interrupt has not been sent: another one, left over from a stop, does not count. */
 function startHasArrived(ap: SidecarProcessor): boolean {
-  return !absorbs(ap) || ap.port.load8(ap.node.driver + REQUEST_DUE + ap.slot) === 0;
+  return !absorbs(ap) || !ap.node.startIsDue(ap.port, ap.slot);
 }
 
 function absorbs({ node }: SidecarProcessor): boolean {
