@@ -16,9 +16,9 @@
  * @module
  */
 import { CELL_WORDS, conflict } from "./cells.ts";
-import { type Engine, grown } from "./engine.ts";
+import { type Choice, type Engine, grown } from "./engine.ts";
 import { Fingerprints } from "./fingerprints.ts";
-import { Footprints } from "./footprints.ts";
+import type { Footprints } from "./footprints.ts";
 import { mixHigh, mixLow } from "./hash.ts";
 import { KNOWN, lowest, type Scheduler, STOP } from "./scheduler.ts";
 
@@ -51,6 +51,45 @@ export const DEFAULT_BOUNDS: SearchBounds = {
   states: 200_000_000,
   memoryBytes: 2 ** 32,
 };
+
+/** A set of states that have been reached, each with a word of notes: `Fingerprints`, or one that workers share. */
+export interface StateSet {
+  /** How many. */
+  readonly size: number;
+  /** Bytes that it takes. */
+  readonly bytes: number;
+  /** Whether the last `add` met a fingerprint that was there. */
+  readonly known: boolean;
+  /** Adds a fingerprint with notes, unless it is there; returns where its notes are. */
+  add(low: number, high: number, notes: number): number;
+  /** Where the notes of a fingerprint are, or -1. */
+  find(low: number, high: number): number;
+  /** The notes at a place. */
+  notes(place: number): number;
+  /** Replaces the notes at a place. */
+  note(place: number, notes: number): void;
+}
+
+/** A part of a search: what is reached from one state by the steps of some actors. */
+export interface Task {
+  /** The choices that lead to that state. */
+  readonly choices: readonly Choice[];
+  /** The actors, as a mask; -1 for all, in a state that nobody has looked at yet. */
+  readonly todo: number;
+}
+
+/** The whole of a search. */
+export const WHOLE: Task = { choices: [], todo: -1 };
+
+/** What a search can be given beside its bounds. */
+export interface SearchParts {
+  /** Frozen knowledge for persistent and sleep sets; without it neither is used. */
+  readonly footprints?: Footprints | undefined;
+  /** The states that have been reached; a set of its own when absent. */
+  readonly states?: StateSet;
+  /** The part of the search to do. */
+  readonly task?: Task;
+}
 
 /** A bound that kept a search from being complete. */
 export type BoundHit = "depth" | "states" | "memory";
@@ -93,7 +132,7 @@ export class ExhaustiveScheduler implements Scheduler {
   /** Whether a preemption was left out because of the bound on them. */
   preemptionsLeftOut = false;
   readonly #bounds: SearchBounds;
-  readonly #fingerprints: Fingerprints | undefined;
+  readonly #fingerprints: StateSet | undefined;
   readonly #footprints: Footprints | undefined;
   readonly #persistent: boolean;
   readonly #sleeps: boolean;
@@ -105,16 +144,20 @@ export class ExhaustiveScheduler implements Scheduler {
   /** Depth of the innermost frame, or -1 before the first. */
   #top = -1;
   #fresh = 0;
+  readonly #task: Task;
+  /** Depth of the state in which the task begins. */
+  readonly #base: number;
+  #baseLast = -1;
+  #basePreemptions = 0;
 
-  /**
-   * A search of the states of `engine`'s system. `footprints`, when given, is frozen knowledge for persistent and sleep
-   * sets; without it neither is used.
-   */
-  constructor(engine: Engine, bounds: SearchBounds, reductions: Reductions, footprints?: Footprints) {
+  /** A search of the states of `engine`'s system. */
+  constructor(engine: Engine, bounds: SearchBounds, reductions: Reductions, parts: SearchParts = {}) {
     this.#bounds = bounds;
     this.#bounded = bounds.preemptions !== Infinity;
-    this.#fingerprints = reductions.fingerprints ? new Fingerprints() : undefined;
-    this.#footprints = this.#bounded ? undefined : footprints;
+    this.#fingerprints = reductions.fingerprints ? parts.states ?? new Fingerprints() : undefined;
+    this.#footprints = this.#bounded ? undefined : parts.footprints;
+    this.#task = parts.task ?? WHOLE;
+    this.#base = this.#task.choices.length;
     this.#persistent = reductions.persistentSets && this.#footprints !== undefined;
     this.#sleeps = reductions.sleepSets && this.#footprints !== undefined;
     this.#actors = engine.actorNames.length;
@@ -138,10 +181,10 @@ export class ExhaustiveScheduler implements Scheduler {
 
   newExecution(engine: Engine): boolean {
     if (this.#top < 0) {
-      engine.restore();
+      this.#begin(engine);
       return true;
     }
-    for (; this.#top >= 0; this.#top--) {
+    for (; this.#top >= this.#base; this.#top--) {
       const frames = this.#frames;
       const at = this.#top * FRAME;
       engine.undo(this.#top, frames[at + MARK], frames[at + LOW], frames[at + HIGH]);
@@ -149,6 +192,37 @@ export class ExhaustiveScheduler implements Scheduler {
       if (this.#persistent) this.#leavePath(frames[at + LOW], frames[at + HIGH]);
     }
     return false;
+  }
+
+  /** Takes the steps that lead to the task. */
+  #begin(engine: Engine): void {
+    let outcome = 0;
+    engine.restore();
+    engine.chooser = { nextChoice: () => outcome };
+    for (const choice of this.#task.choices) {
+      this.#basePreemptions += preemption(this.#baseLast, choice.actor, engine.enabled());
+      this.#baseLast = choice.actor;
+      outcome = choice.outcome;
+      engine.execute(choice.actor);
+    }
+    engine.chooser = this;
+  }
+
+  /** Gives away the part of the search that is nearest to its beginning, if any is left; this search leaves it out. */
+  donate(engine: Engine, depthMax = Infinity): Task | undefined {
+    const frames = this.#frames;
+    const last = Math.min(this.#top, depthMax);
+    for (let depth = this.#base; depth <= last; depth++) {
+      const at = depth * FRAME;
+      const todo = frames[at + TODO];
+      if (todo === 0) continue;
+      // Of several actors, half are kept: the first that would be tried here.
+      const keeps = depth === this.#top && (todo & (todo - 1)) !== 0 ? lowest(todo) : -1;
+      const given = keeps < 0 ? todo : todo & ~(1 << keeps);
+      frames[at + TODO] = todo & ~given;
+      return { choices: engine.path().slice(0, depth), todo: given };
+    }
+    return undefined;
   }
 
   nextActor(engine: Engine): number {
@@ -206,7 +280,10 @@ export class ExhaustiveScheduler implements Scheduler {
     let last = -1;
     let preemptions = 0;
     let sleep = 0;
-    if (depth > 0) {
+    if (depth === this.#base) {
+      last = this.#baseLast;
+      preemptions = this.#basePreemptions;
+    } else {
       last = frames[parent + ACTOR];
       if (this.#footprints !== undefined) this.#footprints.took(last, frames[parent + BEFORE]);
       if (this.#sleeps) sleep = this.#inheritedSleep(engine, parent, last);
@@ -219,8 +296,10 @@ export class ExhaustiveScheduler implements Scheduler {
       this.hit.add("depth");
       return STOP;
     }
-    let todo = 0;
-    if (this.#fingerprints !== undefined) {
+    let todo = depth === this.#base && this.#task.todo !== -1 ? this.#task.todo : 0;
+    if (todo !== 0) {
+      // Somebody has looked at this state, and left these actors for us.
+    } else if (this.#fingerprints !== undefined) {
       const low = this.#bounded ? engine.hashLow ^ mixLow(-2, last) : engine.hashLow;
       const high = this.#bounded ? engine.hashHigh ^ mixHigh(-2, last) : engine.hashHigh;
       const notes = this.#bounded ? preemptions : this.#persistent ? sleep | ON_PATH : sleep;
@@ -232,7 +311,7 @@ export class ExhaustiveScheduler implements Scheduler {
           this.#fingerprints.note(place, preemptions);
         } else {
           if (this.#persistent && (old & ON_PATH) !== 0) {
-            if (depth > 0) this.#expand(parent, last);
+            if (depth > this.#base) this.#expand(parent, last);
             return KNOWN;
           }
           todo = old & ~ON_PATH & ~sleep;

@@ -80,20 +80,31 @@ const STALE_STEPS = 2000;
 
 /** Searches everything within the bounds; for properties of cycles, all states whatever the bound on preemptions is. */
 export function search(engine: Engine, options: SearchOptions = {}): SearchResult {
-  const result = searchStates(engine, options);
+  return withCycles(engine, options, searchStates(engine, options));
+}
+
+/** Adds to the result of a search what there is to say about properties of cycles. */
+export function withCycles(engine: Engine, options: SearchOptions, result: SearchResult): SearchResult {
   const properties = options.properties ?? engine.system.properties;
   const cycles = properties.filter(({ when }) => when === "cycle");
   if (cycles.length === 0 || result.interrupted) return result;
   const { states } = { ...DEFAULT_BOUNDS, ...options.bounds };
   const violations = [...result.violations];
   const hit = new Set(result.hit);
-  let { exhausted, interrupted } = result;
+  let exhausted: boolean = result.exhausted;
+  let interrupted: boolean = result.interrupted;
   for (const property of cycles) {
     const found = findLivelock(engine, property, {
       states,
       interrupted: (count) => {
-        const progress = { states: count, transitions: engine.transitions, frontier: engine.depth, preemptions: Infinity };
-        return interrupted = options.progress?.(progress) ?? false;
+        const progress = {
+          states: count,
+          transitions: engine.transitions,
+          frontier: engine.depth,
+          preemptions: Infinity,
+        };
+        interrupted = options.progress?.(progress) ?? false;
+        return interrupted;
       },
     });
     if (found.violation !== undefined) violations.push(found.violation);
@@ -111,7 +122,7 @@ function searchStates(engine: Engine, options: SearchOptions): SearchResult {
   const wanted = (options.properties ?? engine.system.properties).filter(({ when }) => when !== "cycle");
   const found: FoundViolation[] = [];
   let footprints: Footprints | undefined;
-  for (const preemptions of steps(bounds.preemptions, options.firstPreemptions)) {
+  for (const preemptions of preemptionBounds(bounds.preemptions, options.firstPreemptions)) {
     const missing = wanted.filter((property) => !found.some((violation) => violation.property === property));
     // With every property violated there is nothing to look for; with none given, the states themselves are asked for.
     const reduces = preemptions === Infinity && reductions.fingerprints && !engine.watchesAll &&
@@ -132,8 +143,8 @@ function searchStates(engine: Engine, options: SearchOptions): SearchResult {
   throw new RangeError(`No bound on preemptions to search with`);
 }
 
-/** The bounds on preemptions, up to `last`. */
-function steps(last: number, first?: readonly number[]): number[] {
+/** The bounds on preemptions that a search goes through, up to `last`. */
+export function preemptionBounds(last: number, first?: readonly number[]): number[] {
   const before = first ?? (last === Infinity ? FIRST_PREEMPTIONS : Array.from({ length: last }, (_, k) => k));
   return [...before.filter((bound) => bound < last), last];
 }
@@ -155,7 +166,7 @@ function once(
     engine.recording = footprints !== undefined;
     footprints?.freeze();
     const begin = engine.transitions;
-    const scheduler = new ExhaustiveScheduler(engine, bounds, used, footprints);
+    const scheduler = new ExhaustiveScheduler(engine, bounds, used, { footprints });
     let staleAt = -1;
     const exploration = explore(
       engine,

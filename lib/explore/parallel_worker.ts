@@ -1,0 +1,210 @@
+/**
+ * A worker's share of a parallel search: it takes parts of the search that others give away, and gives parts away itself
+ * as soon as somebody has nothing to do.
+ *
+ * @module
+ */
+import type { Choice } from "./engine.ts";
+import { Engine } from "./engine.ts";
+import { ExhaustiveScheduler, type SearchBounds, type Task, WHOLE } from "./exhaustive.ts";
+import { explore } from "./explorer.ts";
+import { SharedFingerprints } from "./shared_fingerprints.ts";
+import type { MemoryModel, System } from "./system.ts";
+
+/** Words of the control block that the workers share. */
+export const CONTROL = {
+  /** One of {@linkcode STOPPED}. */
+  STOP: 0,
+  /** Workers that have nothing to do. */
+  IDLE: 1,
+  /** State of the mailbox: one of `MAIL`. */
+  MAIL: 2,
+  /** Choices of the task in the mailbox. */
+  LENGTH: 3,
+  /** Actors of that task. */
+  TODO: 4,
+  /** Properties that were violated so far, as a mask over the properties that are asked for. */
+  VIOLATED: 5,
+  /** Whether a worker has begun: the first one takes the whole search. */
+  BEGUN: 6,
+  /** First of a pair of words for each worker: states that it has added, and its present depth. */
+  WORKERS: 8,
+} as const;
+
+/** Why the workers stop. */
+export const STOPPED = { NO: 0, DONE: 1, TABLE_FULL: 2, INTERRUPTED: 3, ALL_VIOLATED: 4, BOUND: 5 } as const;
+
+/** States of the mailbox. */
+const MAIL = { EMPTY: 0, WRITING: 1, FULL: 2, TAKING: 3 } as const;
+
+/** Workers at most. */
+export const JOBS_MAX = 64;
+const CHOICES = CONTROL.WORKERS + 2 * JOBS_MAX;
+/** Choices that fit into the mailbox; a search that is deeper is not given away there. */
+const MAIL_CHOICES = 1 << 16;
+/** Bits of an outcome in the mailbox; the actor is above them. */
+const OUTCOME_BITS = 24;
+/** Bytes of the control block. */
+export const CONTROL_BYTES: number = (CHOICES + MAIL_CHOICES) * 4;
+/** Longest wait for mail in milliseconds, so that a worker whose partner died ends. */
+const WAIT_MS = 50;
+
+/** What a worker is sent. `spec` is for the caller's function that builds the system. */
+export interface ShareRequest<Spec = unknown> {
+  readonly spec: Spec;
+  readonly memoryModel: MemoryModel;
+  readonly bounds: SearchBounds;
+  /** Names of the properties to check. */
+  readonly properties: readonly string[];
+  readonly until: "all" | "first" | "never";
+  readonly jobs: number;
+  /** Number of this worker, from 0. */
+  readonly worker: number;
+  readonly control: SharedArrayBuffer;
+  readonly table: SharedArrayBuffer;
+}
+
+/** A violation as workers report it. */
+export interface SharedViolation {
+  readonly property: string;
+  readonly kind: string;
+  readonly choices: readonly Choice[];
+}
+
+/** What a worker reports when it is done. */
+export interface ShareResult {
+  readonly violations: readonly SharedViolation[];
+  readonly transitions: number;
+  readonly schedules: number;
+  readonly depth: number;
+  readonly preemptionsLeftOut: boolean;
+  readonly depthHit: boolean;
+}
+
+/** Does a worker's share of a search, until all of it is done or somebody stops it. */
+export function doShare(system: System, request: ShareRequest): ShareResult {
+  const control = new Int32Array(request.control);
+  const table = new SharedFingerprints(request.table);
+  const engine = new Engine(system, request.memoryModel);
+  const properties = system.properties.filter(({ name }) => request.properties.includes(name));
+  const violations: SharedViolation[] = [];
+  const total = { transitions: 0, schedules: 0, depth: 0, preemptionsLeftOut: false, depthHit: false };
+  for (let task = nextTask(control, request.jobs); task !== undefined; task = nextTask(control, request.jobs)) {
+    const reductions = { fingerprints: true, persistentSets: false, sleepSets: false };
+    // The bound on states counts all workers' together; it is looked at below.
+    const bounds = { ...request.bounds, states: Infinity, memoryBytes: Infinity };
+    const scheduler = new ExhaustiveScheduler(engine, bounds, reductions, { states: table, task });
+    const missing = properties.filter(({ name }) => !violations.some(({ property }) => property === name));
+    const result = explore(engine, scheduler, {
+      properties: missing,
+      until: request.until,
+      interrupted: () => {
+        if (Atomics.load(control, CONTROL.IDLE) > 0) give(control, () => scheduler.donate(engine, MAIL_CHOICES));
+        control[CONTROL.WORKERS + 2 * request.worker] = table.size;
+        control[CONTROL.WORKERS + 2 * request.worker + 1] = engine.depth;
+        lookAtBounds(control, request, table.capacity);
+        return Atomics.load(control, CONTROL.STOP) !== STOPPED.NO;
+      },
+    });
+    for (const { property, kind, choices } of result.violations) {
+      violations.push({ property: property.name, kind, choices });
+      const number = request.properties.indexOf(property.name);
+      const seen = Atomics.or(control, CONTROL.VIOLATED, 1 << number) | 1 << number;
+      const all = request.until === "all" && seen === (1 << request.properties.length) - 1;
+      if (all || request.until === "first") stop(control, STOPPED.ALL_VIOLATED);
+    }
+    total.transitions += result.transitions;
+    total.schedules += result.schedules;
+    total.depth = Math.max(total.depth, result.depth);
+    total.preemptionsLeftOut ||= scheduler.preemptionsLeftOut;
+    total.depthHit ||= scheduler.hit.has("depth");
+    control[CONTROL.WORKERS + 2 * request.worker] = table.size;
+  }
+  return { violations, ...total };
+}
+
+/** Ends the search for a reason; the first one stays. */
+export function stop(control: Int32Array<SharedArrayBuffer>, reason: number): void {
+  Atomics.compareExchange(control, CONTROL.STOP, STOPPED.NO, reason);
+  Atomics.notify(control, CONTROL.MAIL);
+}
+
+/** What a worker answers to a request. */
+export type ShareReply = { readonly result: ShareResult } | { readonly failure: string };
+
+/** The part of a worker's global scope that is used here. */
+interface WorkerScope {
+  onmessage: ((event: MessageEvent<ShareRequest | "leave">) => void) | null;
+  postMessage(reply: ShareReply): void;
+  close(): void;
+}
+
+/**
+ * Makes the present worker answer requests for shares of searches, until it is told to leave. `build` makes the system that
+ * a request's `spec` stands for: in the same initial state in every worker, with the same agents in the same order. Does
+ * nothing outside a worker, so that the module that calls it can be part of the main program as well.
+ */
+export function serveShares<Spec>(build: (spec: Spec) => System): void {
+  if (!("DedicatedWorkerGlobalScope" in globalThis)) return;
+  const scope = globalThis as unknown as WorkerScope;
+  scope.onmessage = ({ data }) => {
+    if (data === "leave") return scope.close();
+    try {
+      scope.postMessage({ result: doShare(build(data.spec as Spec), data) });
+    } catch (error) {
+      stop(new Int32Array(data.control), STOPPED.INTERRUPTED);
+      scope.postMessage({ failure: error instanceof Error ? error.message : String(error) });
+    }
+  };
+}
+
+/** States that all workers have added so far. */
+export function statesOf(control: Int32Array<SharedArrayBuffer>, jobs: number): number {
+  let states = 0;
+  for (let worker = 0; worker < jobs; worker++) states += control[CONTROL.WORKERS + 2 * worker];
+  return states;
+}
+
+function lookAtBounds(control: Int32Array<SharedArrayBuffer>, request: ShareRequest, capacity: number): void {
+  const states = statesOf(control, request.jobs);
+  if (states > request.bounds.states) stop(control, STOPPED.BOUND);
+  if (states > capacity) stop(control, STOPPED.TABLE_FULL);
+}
+
+/** Puts a task into the mailbox, if it is empty and there is one to give. */
+function give(control: Int32Array<SharedArrayBuffer>, donate: () => Task | undefined): void {
+  if (Atomics.compareExchange(control, CONTROL.MAIL, MAIL.EMPTY, MAIL.WRITING) !== MAIL.EMPTY) return;
+  const task = donate();
+  if (task !== undefined) {
+    control[CONTROL.LENGTH] = task.choices.length;
+    control[CONTROL.TODO] = task.todo;
+    task.choices.forEach(({ actor, outcome }, k) => control[CHOICES + k] = actor << OUTCOME_BITS | outcome);
+  }
+  Atomics.store(control, CONTROL.MAIL, task === undefined ? MAIL.EMPTY : MAIL.FULL);
+  Atomics.notify(control, CONTROL.MAIL);
+}
+
+/** The next task; waits for one. Nothing when the search is over. */
+function nextTask(control: Int32Array<SharedArrayBuffer>, jobs: number): Task | undefined {
+  if (Atomics.compareExchange(control, CONTROL.BEGUN, 0, 1) === 0) return WHOLE;
+  Atomics.add(control, CONTROL.IDLE, 1);
+  for (;;) {
+    if (Atomics.load(control, CONTROL.STOP) !== STOPPED.NO) return undefined;
+    if (Atomics.compareExchange(control, CONTROL.MAIL, MAIL.FULL, MAIL.TAKING) === MAIL.FULL) {
+      const choices = Array.from(control.subarray(CHOICES, CHOICES + control[CONTROL.LENGTH]), (word): Choice => {
+        return { actor: word >>> OUTCOME_BITS, outcome: word & ((1 << OUTCOME_BITS) - 1) };
+      });
+      const todo = control[CONTROL.TODO];
+      Atomics.sub(control, CONTROL.IDLE, 1); // before the mailbox is empty: else all might seem idle
+      Atomics.store(control, CONTROL.MAIL, MAIL.EMPTY);
+      return { choices, todo };
+    }
+    // With the mailbox held and empty, nobody is giving or taking: if all are idle now, nothing is left.
+    if (Atomics.compareExchange(control, CONTROL.MAIL, MAIL.EMPTY, MAIL.TAKING) === MAIL.EMPTY) {
+      const over = Atomics.load(control, CONTROL.IDLE) === jobs;
+      Atomics.store(control, CONTROL.MAIL, MAIL.EMPTY);
+      if (over) stop(control, STOPPED.DONE);
+    }
+    if (Atomics.load(control, CONTROL.STOP) === STOPPED.NO) Atomics.wait(control, CONTROL.MAIL, MAIL.EMPTY, WAIT_MS);
+  }
+}
