@@ -4,9 +4,9 @@
  * @module
  */
 
-import { DEMO_VPS_MAX, loadDemo } from "../guest/programs/demo.ts";
+import { DEMO_VPS_MAX } from "../guest/programs/demo.ts";
 import { PLATFORMS } from "../machine/config.ts";
-import { setInitialState } from "../machine/load.ts";
+import { loadDemoGuest } from "../machine/load.ts";
 import type { Machine } from "../machine/machine.ts";
 import { runMachine, type RunReport } from "../machine/run.ts";
 import { type Command, command } from "./command.ts";
@@ -78,7 +78,6 @@ export const demoCommand: Command = command({
 
 /** Runs the demo guest on a new machine. */
 function runDemo(machine: Machine, seed: number, onSerial: (bytes: Uint8Array) => void): Promise<RunReport> {
-  const { memory, config } = machine;
-  setInitialState(machine.processor(0), loadDemo(memory.u8.subarray(0, config.ramBytes), config.vps));
+  loadDemoGuest(machine);
   return interruptible((signal) => runMachine(machine, { seed, signal, onSerial }));
 }

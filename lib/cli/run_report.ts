@@ -5,7 +5,7 @@
  */
 
 import { EXIT_KINDS, type ExitKind } from "../hypervisor/vp_state.ts";
-import { readExitRegisters } from "../inspect/exit_registers.ts";
+import { readRegisters } from "../inspect/exit_registers.ts";
 import { type RegistersText, registersText } from "../inspect/exit_records.ts";
 import type { Machine } from "../machine/machine.ts";
 import { memoryHash } from "../machine/memory_hash.ts";
@@ -44,7 +44,7 @@ export function exitCodeOf(report: RunReport): number {
 
 /** The registers of a VP as they are now. */
 function registersOf(machine: Machine, vp: number): RegistersText {
-  return registersText(readExitRegisters(machine.memory.view, machine.processor(vp).cpuState));
+  return registersText(readRegisters(machine, vp));
 }
 
 /** A number as messages show it. */

@@ -156,7 +156,9 @@ function hex(value: bigint | number): string {
 export interface RegistersText {
   /** RAX RCX RDX RBX RSP RBP RSI RDI R8 to R15. */
   readonly gpr: readonly string[];
+  /** RIP. */
   readonly rip: string;
+  /** RFLAGS. */
   readonly rflags: string;
   /** Selector, attributes as in a VMCB, limit and base of each segment. */
   readonly seg: Readonly<Record<string, readonly string[]>>;

@@ -4,6 +4,7 @@
  * @module
  */
 import { CpuState } from "../cpu/state.ts";
+import type { Machine } from "../machine/machine.ts";
 import {
   EXIT_SEGMENTS,
   EXIT_SYSTEM,
@@ -67,6 +68,11 @@ export function readExitRegisters(view: DataView, base: number): ExitRegisters {
     seg,
     sys,
   };
+}
+
+/** The registers of virtual processor `vp` of a machine as they are now; complete while the machine does not run. */
+export function readRegisters(machine: Machine, vp: number): ExitRegisters {
+  return readExitRegisters(machine.memory.view, machine.map.cpuStates + vp * CpuState.size);
 }
 
 /** Writes registers to the `CpuState` at byte offset `base` of `view`. */

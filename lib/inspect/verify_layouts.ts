@@ -110,9 +110,14 @@ const RESERVED_NAME = /^_*(os_)?(reserved|rsvd|pad|unused|\()/;
 const STORAGE_BYTES: Readonly<Record<string, number>> = { u8: 1, u16: 2, u32: 4, u64: 8 };
 
 /** Compares every structure of the reference with its declaration. */
-export function verifyLayouts(
-  references: readonly ReferenceLayout[] = referenceLayouts(),
-  find: (name: string) => AnyStructure | AnyBits | undefined = findDeclaration,
+export function verifyLayouts(): LayoutVerification {
+  return compareLayouts(referenceLayouts(), findDeclaration);
+}
+
+/** Compares some structures of a reference with the declarations that `find` knows. */
+export function compareLayouts(
+  references: readonly ReferenceLayout[],
+  find: (name: string) => AnyStructure | AnyBits | undefined,
 ): LayoutVerification {
   const classes: Record<string, ClassCount> = {};
   const firstFailures: LayoutDifference[] = [];

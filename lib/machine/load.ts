@@ -11,6 +11,7 @@ import {
   type MultibootModule,
   type SegmentState,
 } from "../guest/image.ts";
+import { loadDemo } from "../guest/programs/demo.ts";
 import { KernelVp } from "../vtl2/kernel_vp.ts";
 import { loadContext } from "../vtl2/kernel_start.ts";
 import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
@@ -26,6 +27,12 @@ export function loadGuest(machine: Machine, image: GuestImage, modules: readonly
   const { memory, config } = machine;
   const ram = memory.u8.subarray(0, config.ramBytes);
   setInitialState(machine.processor(0), loadImage(ram, image, { modules }));
+}
+
+/** Loads the embedded demo guest, told how many VPs there are, and starts VP 0 at it. Throws `BadInput` when it does not fit. */
+export function loadDemoGuest(machine: Machine): void {
+  const { memory, config } = machine;
+  setInitialState(machine.processor(0), loadDemo(memory.u8.subarray(0, config.ramBytes), config.vps));
 }
 
 /** Gives a processor the registers of an initial state. */

@@ -51,13 +51,25 @@ export interface Progress {
 
 /** See the module's description. */
 export class Machine {
+  /** What it is made of. */
   readonly config: MachineConfig;
+  /** All of its memory: the guest's RAM from offset 0, then everything else. */
   readonly memory: MachineMemory;
+  /**
+   * Where everything lies in the memory.
+   *
+   * @internal
+   */
   readonly map: MachineMap;
+  /** Its time. */
   readonly clock: MachineClock;
   /** How many workers the machine runs on. */
   readonly workers: number;
-  /** What the processors are put together from. */
+  /**
+   * What the processors are put together from.
+   *
+   * @internal
+   */
   readonly platform: Platform;
   /** Empties the output rings, where the thread that fills them is also the one that empties them. */
   onFull: (() => void) | undefined = undefined;
@@ -112,17 +124,29 @@ export class Machine {
 
   // --- Agents -------------------------------------------------------------------------------------------------------
 
-  /** The agents that live on `worker`'s processor. */
+  /**
+   * The agents that live on `worker`'s processor.
+   *
+   * @internal
+   */
   agents(worker: number): readonly Agent[] {
     return this.processors(worker);
   }
 
-  /** The virtual processor `index`; made at the first call in this thread. */
+  /**
+   * The virtual processor `index`; made at the first call in this thread.
+   *
+   * @internal
+   */
   processor(index: number): VirtualProcessor {
     return this.processors(index)[0];
   }
 
-  /** The virtual processors that live on `worker`. */
+  /**
+   * The virtual processors that live on `worker`.
+   *
+   * @internal
+   */
   processors(worker: number): readonly VirtualProcessor[] {
     let agents = this.#agents.get(worker);
     if (agents === undefined) {
@@ -132,22 +156,38 @@ export class Machine {
     return agents;
   }
 
-  /** Lets timers expire that `agent`'s processor looks after. */
+  /**
+   * Lets timers expire that `agent`'s processor looks after.
+   *
+   * @internal
+   */
   poll(agent: Agent): void {
     if (agent instanceof VirtualProcessor) this.platform.poll(agent);
   }
 
-  /** Nanosecond of the machine's clock at which {@linkcode Machine.poll} of `agent` has something to do; Infinity for never. */
+  /**
+   * Nanosecond of the machine's clock at which {@linkcode Machine.poll} of `agent` has something to do; Infinity for never.
+   *
+   * @internal
+   */
   nextDeadline(agent: Agent): number {
     return agent instanceof VirtualProcessor ? this.platform.nextDeadline(agent) : Infinity;
   }
 
-  /** Sets how many instructions a step of `agent` may execute, when it is a processor. */
+  /**
+   * Sets how many instructions a step of `agent` may execute, when it is a processor.
+   *
+   * @internal
+   */
   setQuantum(agent: Agent, instructions: number): void {
     if (agent instanceof VirtualProcessor) agent.runQuantum = instructions;
   }
 
-  /** Instructions that `agent` has executed; 0 when it is no processor. */
+  /**
+   * Instructions that `agent` has executed; 0 when it is no processor.
+   *
+   * @internal
+   */
   instructions(agent: Agent): number {
     if (!(agent instanceof VirtualProcessor)) return 0;
     return Number(this.memory.u64[(agent.cpuState + cpu.instructions) >>> 3]);
@@ -163,7 +203,11 @@ export class Machine {
     return all;
   }
 
-  /** How far the first agent of `worker` is. Reads memory only. */
+  /**
+   * How far the first agent of `worker` is. Reads memory only.
+   *
+   * @internal
+   */
   progress(worker: number): Progress {
     const agent = this.processor(worker);
     const instructions = this.#i32[(agent.cpuState + cpu.instructions) >>> 2];

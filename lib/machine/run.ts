@@ -47,13 +47,15 @@ export interface VmmCrashReport {
   readonly step: string;
   /** The assertion that failed, or what was fatal. */
   readonly assertion: string;
-  /** Left and right value of a comparison. */
+  /** Left value of a comparison. */
   readonly left: bigint;
+  /** Right value of it. */
   readonly right: bigint;
 }
 
 /** What became of one VP. */
 export interface VpReport {
+  /** Its index. */
   readonly vp: number;
   /** Instructions executed. */
   readonly instructions: number;
@@ -65,6 +67,7 @@ export interface VpReport {
 
 /** How a run ended. */
 export interface RunReport {
+  /** Why it ended. */
   readonly end: EndName;
   /** VP that ended the machine. */
   readonly endVp: number;
@@ -72,7 +75,9 @@ export interface RunReport {
   readonly exitValue: number;
   /** Wall-clock seconds. */
   readonly seconds: number;
+  /** Every VP. */
   readonly vps: readonly VpReport[];
+  /** The crash that ended the run, if one did. */
   readonly vmmCrash?: VmmCrashReport;
   /** Instructions that the guest used and that are not implemented: mnemonic and bytes, with how often. */
   readonly unimplemented: ReadonlyMap<string, number>;

@@ -3,7 +3,7 @@ import { CATALOGUE, findDeclaration } from "../../lib/layout/catalogue.ts";
 import { HvX64RegisterPage, HvX64RegisterPageDirtyFlags } from "../../lib/layout/hyperv/register_page.ts";
 import { u16, u32 } from "../../lib/layout/field_type.ts";
 import { structure } from "../../lib/layout/structure.ts";
-import { listStructures, referenceLayouts, verifyLayouts } from "../../lib/inspect/verify_layouts.ts";
+import { compareLayouts, listStructures, referenceLayouts, verifyLayouts } from "../../lib/inspect/verify_layouts.ts";
 
 const { classes, firstFailures } = verifyLayouts();
 
@@ -23,7 +23,7 @@ Deno.test("verify layouts covers every structure and bitfield of both references
 });
 
 Deno.test("verify layouts reports a structure that is not declared", () => {
-  const result = verifyLayouts([{ id: "hyperv", name: "X", size: 4, fields: [] }], () => undefined);
+  const result = compareLayouts([{ id: "hyperv", name: "X", size: 4, fields: [] }], () => undefined);
   assertEquals(result.classes, { X: { passed: 0, failed: 1 } });
   assertEquals(result.firstFailures, [
     { class: "X", id: "hyperv", field: "(declaration)", expected: "declared", actual: "none" },
@@ -33,7 +33,7 @@ Deno.test("verify layouts reports a structure that is not declared", () => {
 Deno.test("verify layouts reports a moved field, another size, and a field that only the declaration has", () => {
   const declared = structure("X", 8, [["a", 0, u32, ""], ["b", 4, u16, ""], ["c", 6, u16, ""]]);
   const check = (fields: { name: string; offset: number; size: number }[], size = 8) =>
-    verifyLayouts([{ id: "sev", name: "X", size, fields }], () => declared);
+    compareLayouts([{ id: "sev", name: "X", size, fields }], () => declared);
   const a = { name: "a", offset: 0, size: 4 };
   const b = { name: "b", offset: 4, size: 2 };
   const c = { name: "c", offset: 6, size: 2 };
@@ -55,7 +55,7 @@ Deno.test("verify layouts reports a moved bit, a missing one, and a named one wh
   const find = () => findDeclaration("HvX64VpExecutionState");
   const reference = referenceLayouts().find(({ name }) => name === "HvX64VpExecutionState")!;
   const bits = reference.bits!;
-  const check = (rows: typeof bits) => verifyLayouts([{ ...reference, bits: rows }], find).firstFailures;
+  const check = (rows: typeof bits) => compareLayouts([{ ...reference, bits: rows }], find).firstFailures;
   assertEquals(check(bits), []);
   assertEquals(check(bits.map((row) => row.name === "vtl" ? { ...row, bit: 8 } : row))[0]!.actual, "bits 10:7");
   assertEquals(check([...bits, { name: "extra", bit: 15, width: 1, reserved: false }])[0]!.actual, "none");
