@@ -154,7 +154,7 @@ export class Facilities implements ApicHost {
   requestVtl2Interrupt(vp: number, vector: number): void {
     const block = this.partition.vpState(vp);
     this.port.or32(block + state.vtl2_irr + (vector >>> 5) * 4, 1 << (vector & 31));
-    this.port.or32(block + state.vtl2_irr_summary, 1);
+    this.port.or32(block + state.vtl2_irr_summary, 1 << (vector >>> 5));
     this.signal(vp, ATTENTION.VTL2_INTERRUPT);
   }
 

@@ -194,11 +194,15 @@ export class Partition {
     this.signalAll(port, -1, ATTENTION.FLUSH_TLB);
   }
 
-  /** Wakes whoever sleeps on the doorbell of `vp`: the conditions that it waits for may have changed. */
+  /**
+   * Wakes whoever sleeps on the doorbell of `vp`: the conditions that it waits for may have changed. A sleeper says so
+   * before it looks for the last time, so that nobody needs to be told who has not said it.
+   */
   ring(vp: number): void {
     const word = (this.config.doorbells.base + vp * this.config.doorbells.stride) >>> 2;
+    if (Atomics.load(this.memory.i32, word + 1) === 0) return;
     Atomics.add(this.memory.i32, word, 1);
-    if (Atomics.load(this.memory.i32, word + 1) !== 0) Atomics.notify(this.memory.i32, word);
+    Atomics.notify(this.memory.i32, word);
   }
 
   #overlay(vp: number, slot: number): number {

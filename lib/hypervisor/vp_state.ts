@@ -58,7 +58,7 @@ export const HypervisorVpState = structure("HypervisorVpState", 1280, [
   ["vtl2_step", 8, u32, "Step at which VTL2 goes on: its private RIP"],
   ["message_length", 12, u32, "Bytes of the last intercept message that may be non-zero, header included"],
   ["vtl2_irr", 16, array(u32, IRR_WORDS), "Interrupts requested for VTL2 by vector (shared)"],
-  ["vtl2_irr_summary", 48, u32, "Non-zero when a bit of vtl2_irr may be set (shared)"],
+  ["vtl2_irr_summary", 48, u32, "Bit n: word n of vtl2_irr may not be zero (shared)"],
   ["run_quantum", 52, u32, "Most instructions that one step of the guest executes"],
   ["assist_page", 56, u64, "VTL2's HvRegisterVpAssistPage: bit 0 enable, GPA in bits 63:12"],
   ["register_page", 64, u64, "VTL2's register page overlay: bit 0 enable, GPA in bits 63:12"],

@@ -86,12 +86,15 @@ function enterVtl2(vp: VirtualProcessor): StepId {
 
 /**
  * Whether an interrupt is requested for VTL2. Its task priority is 0 and IF does not matter (openhcl.md a). The summary
- * may still say so when the request that raised it has been taken.
+ * may name a word whose requests have been taken.
  */
 export function vtl2InterruptPending(vp: VirtualProcessor): boolean {
   const { port, state } = vp;
-  if (port.load32(state + at.vtl2_irr_summary) === 0) return false;
-  for (let word = 0; word < IRR_WORDS; word++) if (port.load32(state + at.vtl2_irr + word * 4) !== 0) return true;
+  const words = port.load32(state + at.vtl2_irr_summary);
+  if (words === 0) return false;
+  for (let word = 0; word < IRR_WORDS; word++) {
+    if ((words >>> word & 1) !== 0 && port.load32(state + at.vtl2_irr + word * 4) !== 0) return true;
+  }
   return false;
 }
 

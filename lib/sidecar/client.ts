@@ -193,13 +193,16 @@ const GET_READ_RESPONSE: StepId = step<ClientThread>("client.get.read-response",
 });
 
 /** Sets registers of VTL0 from records; otherwise like {@linkcode CLIENT_GET}. Records before a refused one are set. */
-export const CLIENT_SET: StepId = step<ClientThread>("client.set.write-command", (thread) => {
+export const CLIENT_SET: StepId = step<ClientThread>("client.set.write-command", beginSet);
+
+/** The first action of a set, for a step of a caller that has decided on one. Returns the step that follows. */
+export function beginSet(thread: ClientThread): StepId {
   const { locals32 } = thread;
   const count = writeRequest(thread, SidecarCommand.values.SET_VP_REGISTERS);
   const from = locals32[LIST] + locals32[DONE] * HvRegisterAssoc.size;
   thread.port.copy(record(thread, 0), from, count * HvRegisterAssoc.size);
   return thread.call(DRIVER_RUN, SET_READ_RESPONSE);
-});
+}
 
 const SET_READ_RESPONSE: StepId = step<ClientThread>("client.set.read-response", (thread) => {
   const error = commandResult(thread);

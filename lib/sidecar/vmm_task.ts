@@ -33,13 +33,13 @@ import type { MemoryPort } from "../memory/port.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
 import {
   beginRun,
+  beginSet,
   CLIENT_CLOSE,
   CLIENT_GET,
   CLIENT_INTERCEPT,
   CLIENT_LOCAL,
   CLIENT_OPEN,
   CLIENT_RESULT,
-  CLIENT_SET,
   ClientThread,
 } from "./client.ts";
 import { DRIVER_LOCAL } from "./driver/thread.ts";
@@ -301,7 +301,8 @@ const CLEAR_SHADOW: StepId = step<SidecarTask>("sidecar-vmm.clear-interrupt-shad
 const FLUSH: StepId = step<SidecarTask>("sidecar-vmm.set-registers", (task) => {
   task.locals32[LIST] = task.taskState + taskAt.set_records;
   task.locals32[COUNT] = task.getWord(taskAt.set_count);
-  return task.call(CLIENT_SET, FLUSHED);
+  task.call(FLUSH, FLUSHED); // where the command returns to
+  return beginSet(task);
 });
 
 const FLUSHED: StepId = step<SidecarTask>("sidecar-vmm.registers-set", (task) => {

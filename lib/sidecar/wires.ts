@@ -6,7 +6,7 @@
 import { CpuState } from "../cpu/state.ts";
 import { ATTENTION } from "../hypervisor/attention.ts";
 import type { Partition } from "../hypervisor/partition.ts";
-import { HypervisorVpState, IRR_WORDS } from "../hypervisor/vp_state.ts";
+import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { SIDECAR } from "../layout/hyperv/constants/sidecar.ts";
 import type { MemoryPort } from "../memory/port.ts";
 import type { SidecarNodeTopology } from "./memory.ts";
@@ -15,10 +15,13 @@ import type { SidecarWires } from "./node.ts";
 const state = HypervisorVpState.at;
 const WORD_BITS = 32;
 const WORD_BYTES = 4;
+/** Word of the interrupt request register that holds the request vector. */
+const REQUEST_WORD = SIDECAR.IRQ_VECTOR / WORD_BITS;
+const SUMMARY_BIT = 1 << REQUEST_WORD;
 
 /** Byte offset of the word of VTL2's interrupt request register of `vp` that holds the request vector. */
 export function requestWord(partition: Partition, vp: number): number {
-  return partition.vpState(vp) + state.vtl2_irr + SIDECAR.IRQ_VECTOR / WORD_BITS * WORD_BYTES;
+  return partition.vpState(vp) + state.vtl2_irr + REQUEST_WORD * WORD_BYTES;
 }
 
 /** The wires of a node of a machine: VTL2's interrupts of its processors, and the doorbell of the base processor. */
@@ -34,21 +37,14 @@ export class MachineWires implements SidecarWires {
 
   requested(port: MemoryPort, slot: number): void {
     const vp = this.#baseVp + slot;
-    port.or32(this.#partition.vpState(vp) + state.vtl2_irr_summary, 1);
+    port.or32(this.#partition.vpState(vp) + state.vtl2_irr_summary, SUMMARY_BIT);
     this.#partition.signal(port, vp, ATTENTION.VTL2_INTERRUPT);
   }
 
-  /** What the request raised is taken back, unless another interrupt is pending. */
   taken(port: MemoryPort, slot: number): void {
     const vp = this.#baseVp + slot;
-    const at = this.#partition.vpState(vp);
+    port.and32(this.#partition.vpState(vp) + state.vtl2_irr_summary, ~SUMMARY_BIT);
     port.and32(this.#partition.cpuState(vp) + CpuState.at.attention, ~ATTENTION.VTL2_INTERRUPT);
-    port.exchange32(at + state.vtl2_irr_summary, 0);
-    for (let word = 0; word < IRR_WORDS; word++) {
-      if (port.load32(at + state.vtl2_irr + word * WORD_BYTES) === 0) continue;
-      port.or32(at + state.vtl2_irr_summary, 1);
-      return;
-    }
   }
 
   responded(_port: MemoryPort): void {

@@ -28,6 +28,8 @@ const DATA = CommandPage.at.request_data;
 const request = GetSetVpRegisterRequest.at;
 const RECORD = KERNEL_LOCAL.RECORD;
 const VTL2 = 2;
+/** `HvInputVtl` of VTL0, which every processor has. */
+const TARGET_VTL0 = 0x10;
 
 /** Registers that the sidecar kernel reads with RDMSR and MOV: the processor's own, shared by all VTLs. */
 const NATIVE = new Set<number>([
@@ -96,9 +98,10 @@ function nextRecord(
   const index = vp.locals32[RECORD];
   const record = data + GetSetVpRegisterRequest.size + index * HvRegisterAssoc.size;
   const name = u32[(record + HvRegisterAssoc.at.name) >>> 2];
-  const vtl = isNative(vp, name) ? 0 : resolveInputVtl(vp.vtl2Hypercalls, u8[data + request.target_vtl]);
+  const target = u8[data + request.target_vtl];
+  const vtl = target === TARGET_VTL0 || isNative(vp, name) ? 0 : resolveInputVtl(vp.vtl2Hypercalls, target);
   vp.port.fence();
-  let status: number = vtl < 0 ? InvalidParameter : checkVtl(vp.vtl2Hypercalls, vp.index, vtl);
+  let status: number = vtl < 0 ? InvalidParameter : vtl === 0 ? Success : checkVtl(vp.vtl2Hypercalls, vp.index, vtl);
   if (status === Success) status = access(vtl, name, record + HvRegisterAssoc.at.value);
   if (status === Success && index + 1 < u16[(data + request.count) >>> 1]) {
     vp.locals32[RECORD] = index + 1;
