@@ -74,7 +74,10 @@ export interface StateSet {
 export interface Task {
   /** The choices that lead to that state. */
   readonly choices: readonly Choice[];
-  /** The actors, as a mask; -1 for all, in a state that nobody has looked at yet. */
+  /**
+   * The actors, as a mask: those that somebody who has looked at the state has left. -1 for all, in a state that nobody has
+   * looked at.
+   */
   readonly todo: number;
 }
 
@@ -296,8 +299,9 @@ export class ExhaustiveScheduler implements Scheduler {
       this.hit.add("depth");
       return STOP;
     }
-    let todo = depth === this.#base && this.#task.todo !== -1 ? this.#task.todo : 0;
-    if (todo !== 0) {
+    const given = depth === this.#base && this.#task.todo !== -1;
+    let todo = given ? this.#task.todo : 0;
+    if (given) {
       // Somebody has looked at this state, and left these actors for us.
     } else if (this.#fingerprints !== undefined) {
       const low = this.#bounded ? engine.hashLow ^ mixLow(-2, last) : engine.hashLow;
@@ -339,7 +343,7 @@ export class ExhaustiveScheduler implements Scheduler {
     frames[at + DONE] = 0;
     frames[at + REDUCED] = 0;
     frames[at + AWAKE] = 0;
-    if (todo !== 0) {
+    if (given || todo !== 0) {
       frames[at + TODO] = todo & enabled;
     } else {
       const tried = this.#persistent ? this.#footprints!.persistent(enabled) : enabled;

@@ -110,7 +110,7 @@ export function explore(engine: Engine, scheduler: Scheduler, options: ExploreOp
     stopped: how.stopped ?? false,
   });
   while (scheduler.newExecution(engine)) {
-    let fresh = engine.depth === 0;
+    let fresh = schedules === 0 || engine.depth === 0; // else it begins in a state that has been looked at
     for (;;) {
       const actor = scheduler.nextActor(engine);
       if (fresh && actor !== KNOWN) {

@@ -32,10 +32,10 @@ export interface ParallelOptions<Spec> extends SearchOptions {
   readonly spec: Spec;
 }
 
-/** log2 of the first table's entries; a table that is full is replaced by one of four times as many. */
-const TABLE_BITS = 20;
-const TABLE_GROWTH_BITS = 2;
-const TABLE_BITS_MAX = 28;
+/** log2 of the first table's entries; a table that is full is replaced by one of eight times as many. */
+const TABLE_BITS = 23;
+const TABLE_GROWTH_BITS = 3;
+const TABLE_BITS_MAX = 26;
 /** Milliseconds between two looks at the workers. */
 const POLL_MS = 20;
 

@@ -42,7 +42,7 @@ export function verdictLine(result: SearchResult, context: VerdictContext): stri
 
 /** The bounds, as words. */
 function withinText({ preemptions }: SearchResult): string {
-  if (preemptions === Infinity) return "any number of preemptions";
+  if (preemptions === Infinity) return "the whole space (no bound on preemptions)";
   return `${preemptions} ${preemptions === 1 ? "preemption" : "preemptions"}`;
 }
 
