@@ -22,7 +22,7 @@ import { ControlPage, CpuStatus } from "../layout/hyperv/sidecar.ts";
 import { Agent } from "../memory/agent.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
 import type { MemoryPort } from "../memory/port.ts";
-import { HALTED, step, type StepId } from "../memory/steps.ts";
+import { step, type StepId } from "../memory/steps.ts";
 import { PANICKED, park } from "./kernel/command_loop.ts";
 import type { SidecarVp } from "./kernel/sidecar_vp.ts";
 import { SidecarImageNode, type SidecarNodeMemory, SidecarVpGlobals } from "./memory.ts";
@@ -122,7 +122,7 @@ export const SIDECAR_BOOT: StepId = step<SidecarBoot>("sidecar.boot.fill-control
 /** Spins until no processor is RUN: each has come to its command loop. */
 const WAIT_IDLE: StepId = step<SidecarBoot>(
   "sidecar.boot.wait-idle",
-  () => HALTED,
+  (boot) => boot.return(),
   (boot) => boot.starts.every(({ node }) => !somebodyRuns(boot, node)),
 );
 

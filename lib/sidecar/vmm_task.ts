@@ -83,9 +83,11 @@ export interface SidecarTaskParts {
   readonly deviceReady: () => boolean;
   /** Records a triple fault of VTL0. */
   readonly onTripleFault: (vp: number) => void;
+  /** The guest starts on this processor, with the registers in its state and the context in `saved_context`. */
+  readonly boots?: boolean;
 }
 
-/** The task. Its first step is {@linkcode SIDECAR_TASK}. */
+/** The task. Its first step is {@linkcode SIDECAR_TASK}, or later {@linkcode SIDECAR_TASK_RESUME}. */
 export class SidecarTask extends ClientThread {
   readonly vmm: SidecarVmmVp;
   readonly emulator: InstructionEmulator;
@@ -93,6 +95,7 @@ export class SidecarTask extends ClientThread {
   readonly runState: number;
   readonly deviceReady: () => boolean;
   readonly onTripleFault: (vp: number) => void;
+  readonly boots: boolean;
 
   /** The task that `parts` describe. */
   constructor(parts: SidecarTaskParts) {
@@ -103,6 +106,7 @@ export class SidecarTask extends ClientThread {
     this.runState = parts.runState;
     this.deviceReady = parts.deviceReady;
     this.onTripleFault = parts.onTripleFault;
+    this.boots = parts.boots ?? false;
     this.locals32[DRIVER_LOCAL.SLOT] = parts.slot;
   }
 
@@ -133,10 +137,25 @@ export class SidecarTask extends ClientThread {
 /** Takes the processor's handle. */
 export const SIDECAR_TASK: StepId = step<SidecarTask>("sidecar-vmm.open", (task) => task.call(CLIENT_OPEN, INIT));
 
+/** Goes on with a processor that a task has stopped: its registers are as they were left. */
+export const SIDECAR_TASK_RESUME: StepId = step<SidecarTask>(
+  "sidecar-vmm.reopen",
+  (task) => task.call(CLIENT_OPEN, REOPENED),
+);
+
+const REOPENED: StepId = step<SidecarTask>("sidecar-vmm.reopened", (task) => {
+  return task.result === 0 ? CHECK_STOP : task.panic("sidecar processor is in use", task.result);
+});
+
 /** Registers after a reset; VTL0 waits for its startup IPI again, which starting VTL2 has cleared. */
 const INIT: StepId = step<SidecarTask>("sidecar-vmm.init", (task) => {
   if (task.result !== 0) return task.panic("sidecar processor is in use", task.result);
   const { memory: { u8, u16, u32 }, vmm } = task;
+  if (task.boots) {
+    const saved = task.taskState + taskAt.saved_context;
+    u8.copyWithin(vmm.context, saved, saved + CpuContextX64.size);
+    return CHECK_STOP;
+  }
   u8.fill(0, vmm.context, vmm.context + CpuContextX64.size);
   u32[(vmm.context + CpuContextX64.at["gps.rdx"]) >>> 2] = CPU_SIGNATURE;
   u16[(vmm.context + CpuContextX64.at.fx_state + Fxsave.at.fcw) >>> 1] = FCW_RESET;

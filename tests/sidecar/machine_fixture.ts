@@ -30,12 +30,18 @@ import { SidecarVp } from "../../lib/sidecar/kernel/sidecar_vp.ts";
 import { layOutNodes, sidecarBytes, type SidecarNodeMemory, sidecarTopology } from "../../lib/sidecar/memory.ts";
 import { SidecarNode } from "../../lib/sidecar/node.ts";
 import { SidecarVmmVp } from "../../lib/sidecar/vmm_vp.ts";
-import { SIDECAR_TASK, SidecarTask } from "../../lib/sidecar/vmm_task.ts";
+import { SIDECAR_TASK, SIDECAR_TASK_RESUME, SidecarTask } from "../../lib/sidecar/vmm_task.ts";
 import { MachineWires, requestWord } from "../../lib/sidecar/wires.ts";
 import { InstructionEmulator } from "../../lib/vtl2/emulator/emulator.ts";
 import { overlayVirtualizationStackCpuid } from "../../lib/vtl2/handlers/cpuid.ts";
 import { NO_HYPERCALL_SERVICES } from "../../lib/vtl2/handlers/hypercall.ts";
-import { EMULATOR_STATE_OFFSET, KERNEL_PAGES, kernelPage, kernelPagesBytes } from "../../lib/vtl2/kernel_pages.ts";
+import {
+  EMULATOR_STATE_OFFSET,
+  KERNEL_PAGES,
+  kernelPage,
+  kernelPagesBytes,
+  VmmRunState,
+} from "../../lib/vtl2/kernel_pages.ts";
 import { startKernelPartition, startKernelVp } from "../../lib/vtl2/kernel_start.ts";
 import { KernelVp } from "../../lib/vtl2/kernel_vp.ts";
 import { RUN_VP } from "../../lib/vtl2/run_loop.ts";
@@ -364,6 +370,18 @@ export class TestMachine {
   /** Runs until every guest has halted and every other agent rests, or until the VMM has crashed. */
   run(most = 400_000): void {
     this.#take(() => this.crashes.length > 0 || this.panics.length > 0, most);
+  }
+
+  /** Asks the task of processor `vp` to stop, waits until it has, and lets it go on again later. */
+  stopAndResume(task: SidecarTask, steps: number): void {
+    let left = steps;
+    this.#take(() => left-- <= 0 || task.halted, steps + 1);
+    const stop = (task.runState + VmmRunState.at.stop) >>> 2;
+    this.memory.u32[stop] = 1;
+    this.#take(() => task.halted, 100_000);
+    if (!task.halted) throw new Error(`The task of ${task.name} does not stop`);
+    this.memory.u32[stop] = 0;
+    task.step = SIDECAR_TASK_RESUME;
   }
 
   /** Whether the guest of processor `vp` has come to its end. */

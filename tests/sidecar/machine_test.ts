@@ -81,6 +81,35 @@ for (const hotplug of ["off", "on"]) {
   }
 }
 
+Deno.test("tasks that are stopped at any moment and go on later lose nothing", () => {
+  const base = { vps: 3, programs: [PROGRAM, PROGRAM] };
+  const kernel = outcome({ ...base, platform: "kernel" });
+  let stops = 0;
+  for (let seed = 1; seed <= 20; seed++) {
+    const machine = new TestMachine({ ...base, platform: "sidecar", seed, policies: { "sidecar.hotplug": "off" } });
+    for (let k = 0; k < 10; k++) {
+      const task = machine.tasks[(seed + k) % 2];
+      if (machine.finished(1 + (seed + k) % 2)) continue;
+      machine.stopAndResume(task, 60 + (seed * 37 + k * 101) % 300);
+      stops++;
+    }
+    machine.run();
+    assertEquals([machine.panics, machine.crashes], [[], []]);
+    kernel.forEach(({ accesses, registers }, k) => {
+      assertEquals(machine.devices[k + 1].accesses, accesses);
+      assertEquals(machine.final(k + 1), registers);
+    });
+    for (const node of machine.nodes) {
+      assertEquals([...machine.memory.u8.slice(node.statuses, node.statuses + 3)].map(CpuStatus.name), [
+        "REMOVED",
+        "RUN",
+        "RUN",
+      ]);
+    }
+  }
+  assert(stops > 100);
+});
+
 Deno.test("several nodes: every processor has its own base processor's task", () => {
   const programs = Array.from({ length: 7 }, (_, k) => k === 3 ? EMPTY : PROGRAM);
   const machine = new TestMachine({ vps: 8, numaNodes: 2, platform: "sidecar", programs, seed: 7 });

@@ -31,13 +31,30 @@ export function violated(protocol: SidecarProtocol): string[] {
     .map((property) => property.name);
 }
 
+/** Whether one processor alone can take steps, and its next two bring it back to where it is. */
+function spinsForEver(protocol: SidecarProtocol): boolean {
+  const enabled = protocol.agents.filter((agent) => agent.enabled);
+  if (enabled.length !== 1) return false;
+  const [agent] = enabled;
+  const before = agent.step;
+  agent.step = STEPS[agent.step].run(agent);
+  if (agent.enabled) agent.step = STEPS[agent.step].run(agent);
+  return agent.step === before && stepName(before).includes("run");
+}
+
 /** Visits every reachable state; returns how many there are and the properties that any of them violates. */
-export function search(protocol: SidecarProtocol, statesMax = 1_000_000): { states: number; violations: string[] } {
+export function search(
+  protocol: SidecarProtocol,
+  statesMax = 1_000_000,
+): { states: number; violations: string[]; spins: number } {
   const { i32 } = protocol.memory;
   const words = protocol.mutable.flatMap(({ at, bytes }) =>
     Array.from({ length: bytes / 4 }, (_, word) => (at >>> 2) + word)
   );
   const save = () => words.map((word) => i32[word]);
+  const restore = (state: number[]) => {
+    for (let k = 0; k < words.length; k++) i32[words[k]] = state[k];
+  };
   const seen = new Set<string>();
   const stack: number[][] = [];
   const violations = new Set<string>();
@@ -51,13 +68,16 @@ export function search(protocol: SidecarProtocol, statesMax = 1_000_000): { stat
     for (const name of violated(protocol)) violations.add(name);
   };
   visit();
+  let spins = 0;
   for (let state = stack.pop(); state !== undefined; state = stack.pop()) {
+    restore(state);
+    if (spinsForEver(protocol)) spins++;
     for (const agent of protocol.agents) {
-      for (let k = 0; k < words.length; k++) i32[words[k]] = state[k];
+      restore(state);
       if (!agent.enabled) continue;
       agent.step = STEPS[agent.step].run(agent);
       visit();
     }
   }
-  return { states: seen.size, violations: [...violations].sort() };
+  return { states: seen.size, violations: [...violations].sort(), spins };
 }

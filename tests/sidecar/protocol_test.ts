@@ -124,6 +124,13 @@ Deno.test("OHCL-Linux-Kernel 82, 83: removal of a fast processor sleeps for ever
   assertEquals(violated(protocol), ["no-lost-wakeup", "no-deadlock"]);
 });
 
+Deno.test("a stop's interrupt that comes late finds the next run, and bounces every VTL return", () => {
+  const { spins, violations } = search(new SidecarProtocol({ vps: 1, rounds: 2, stop: [1] }));
+  assertEquals(violations, []);
+  assertEquals(spins > 0, true);
+  assertEquals(search(new SidecarProtocol({ vps: 1, rounds: 2 })).spins, 0);
+});
+
 Deno.test("a policy value that does not exist is refused", () => {
   const policies = { "driver.scan": "backwards" };
   assertThrows(() => new SidecarProtocol({ vps: 1, rounds: 1, policies }), BadInput, "driver.scan");
