@@ -225,12 +225,17 @@ function build<Rows extends readonly Row[]>(
   fields: readonly Field[],
   source: string,
 ): Structure<Rows> {
-  const offsets: Record<string, number> = {};
+  const offsets: [path: string, offset: number][] = [];
   for (const field of fields) {
     if (field.reserved) continue;
-    offsets[field.name] = field.offset;
-    for (const [path, inner] of Object.entries(field.type.at)) offsets[`${field.name}.${path}`] = field.offset + inner;
+    offsets.push([field.name, field.offset]);
+    for (const [path, inner] of Object.entries(field.type.at)) {
+      offsets.push([`${field.name}.${path}`, field.offset + inner]);
+    }
   }
+  // Made in one go, because V8 keeps an object that grows by more than a dozen computed names as a hash table, and then
+  // looks up at run time what it otherwise takes for a constant.
+  const at = Object.freeze(Object.fromEntries(offsets));
   const accessor = (view: DataView, base = 0): Accessor<Rows> => {
     const object = {};
     for (const { name: key, offset, type, reserved: skip } of fields) {
@@ -249,7 +254,7 @@ function build<Rows extends readonly Row[]>(
     size,
     source,
     fields,
-    at: Object.freeze(offsets) as Record<PathsOf<Rows>, number>,
+    at: at as Record<PathsOf<Rows>, number>,
     field: (key) => {
       const found = fields.find((field) => field.name === key);
       if (!found) throw new RangeError(`${name} has no field "${key}"`);
