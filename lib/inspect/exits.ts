@@ -158,9 +158,11 @@ const MODES = { real16: "real", prot32: "protected", long64: "long" } as const;
 async function replay(program: RecordedProgram, options: VerifyExitsOptions, report: ExitReport): Promise<void> {
   const { stream, image } = program;
   const { header } = stream;
+  const platform = options.platform ?? "bare";
   const machine = Machine.create({
-    platform: options.platform ?? "bare",
-    vps: 1,
+    platform,
+    // Processor 0 of the sidecar platform is the base processor, which is not the sidecar's.
+    ...(platform === "sidecar" ? { vps: 2, bootVp: 1 } : { vps: 1 }),
     ramBytes: Math.max(RAM_MIN, Math.ceil(header.memory / PAGE_SIZE) * PAGE_SIZE),
     policies: replayPolicies(options.policies ?? {}),
     devices: "recorded",
@@ -170,7 +172,7 @@ async function replay(program: RecordedProgram, options: VerifyExitsOptions, rep
   }, options.runtime === "deterministic");
   writeBootTables(machine.memory.u8.subarray(0, header.memory), MODES[header.mode]);
   machine.memory.u8.set(image, header.load);
-  setRegisters(machine.processor(0), (view, base) => writeExitRegisters(view, base, header.initial));
+  setRegisters(machine, (view, base) => writeExitRegisters(view, base, header.initial));
   const comparer = new ExitComparer(stream);
   const result = await runMachine(machine, {
     seed: options.seed ?? 0,

@@ -40,6 +40,10 @@ export interface MachineConfig {
   readonly endPort?: number;
   /** Whether exits are recorded into the exit rings. */
   readonly recordExits: boolean;
+  /** NUMA nodes over which the processors of the `sidecar` platform are spread; 1 when absent. */
+  readonly sidecarNodes?: number;
+  /** The processor on which the guest starts; VP 0 when absent. */
+  readonly bootVp?: number;
   /** Sends a Halt intercept to VTL2 instead of parking the VP. */
   readonly haltIntercept?: boolean;
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { CpuState } from "../cpu/state.ts";
+import { CpuState, FX } from "../cpu/state.ts";
 import {
   type GuestImage,
   type InitialState,
@@ -13,6 +13,10 @@ import {
 } from "../guest/image.ts";
 import { loadDemo } from "../guest/programs/demo.ts";
 import { KernelVp } from "../vtl2/kernel_vp.ts";
+import { CpuContextX64 } from "../layout/hyperv/sidecar.ts";
+import { Fxsave } from "../layout/x64/fxsave.ts";
+import { SidecarVp } from "../sidecar/kernel/sidecar_vp.ts";
+import { SidecarTaskState } from "../sidecar/memory.ts";
 import { loadContext } from "../vtl2/kernel_start.ts";
 import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import type { Machine } from "./machine.ts";
@@ -26,17 +30,18 @@ const SEGMENT_NAMES = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"] as cons
 export function loadGuest(machine: Machine, image: GuestImage, modules: readonly MultibootModule[] = []): void {
   const { memory, config } = machine;
   const ram = memory.u8.subarray(0, config.ramBytes);
-  setInitialState(machine.processor(0), loadImage(ram, image, { modules }));
+  setInitialState(machine, loadImage(ram, image, { modules }));
 }
 
 /** Loads the embedded demo guest, told how many VPs there are, and starts VP 0 at it. Throws `BadInput` when it does not fit. */
 export function loadDemoGuest(machine: Machine): void {
   const { memory, config } = machine;
-  setInitialState(machine.processor(0), loadDemo(memory.u8.subarray(0, config.ramBytes), config.vps));
+  setInitialState(machine, loadDemo(memory.u8.subarray(0, config.ramBytes), config.vps));
 }
 
-/** Gives a processor the registers of an initial state. */
-export function setInitialState(vp: VirtualProcessor, state: InitialState): void {
+/** Gives the processor on which the guest starts the registers of an initial state. */
+export function setInitialState(machine: Machine, state: InitialState): void {
+  const vp = machine.processor(machine.config.bootVp ?? 0);
   const { s64, s32, s16 } = vp.cpu;
   state.gpr.forEach((value, index) => s64[at.gpr / 8 + index] = value);
   s64[at.rip / 8] = state.rip;
@@ -51,19 +56,32 @@ export function setInitialState(vp: VirtualProcessor, state: InitialState): void
   }
   s16[at.fx / 2] = state.fcw;
   s32[at.fx / 4 + 6] = state.mxcsr;
-  registersChanged(vp);
+  registersChanged(machine, vp);
 }
 
-/** Changes a processor's registers by `write`, which is given the place of its `CpuState`. */
-export function setRegisters(vp: VirtualProcessor, write: (view: DataView, base: number) => void): void {
+/**
+ * Changes the registers of the processor on which the guest starts by `write`, which is given the place of its `CpuState`.
+ */
+export function setRegisters(machine: Machine, write: (view: DataView, base: number) => void): void {
+  const vp = machine.processor(machine.config.bootVp ?? 0);
   write(vp.memory.view, vp.cpuState);
-  registersChanged(vp);
+  registersChanged(machine, vp);
 }
 
 /** Lets everything know that depends on a processor's registers. */
-function registersChanged(vp: VirtualProcessor): void {
+function registersChanged(machine: Machine, vp: VirtualProcessor): void {
   vp.cpu.flushCaches();
   if (vp instanceof KernelVp) loadContext(vp);
+  if (vp instanceof SidecarVp) saveContext(vp, machine.platform.sidecar.taskState(vp.index));
+}
+
+/** Puts the shared registers where the VMM's task of a sidecar processor looks for them first. */
+function saveContext(vp: SidecarVp, taskState: number): void {
+  const { u8, u64 } = vp.memory;
+  const saved = taskState + SidecarTaskState.at.saved_context;
+  u8.copyWithin(saved + CpuContextX64.at.gps, vp.cpuState + at.gpr, vp.cpuState + at.rip);
+  u64[(saved + CpuContextX64.at["gps.cr2"]) >>> 3] = u64[(vp.cpuState + at.cr2) >>> 3];
+  u8.copyWithin(saved + CpuContextX64.at.fx_state, vp.cpuState + FX, vp.cpuState + FX + Fxsave.size);
 }
 
 /** Sets a segment register from the form that VMCBs and recordings use. */

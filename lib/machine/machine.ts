@@ -73,7 +73,8 @@ export class Machine {
   readonly platform: Platform;
   /** Empties the output rings, where the thread that fills them is also the one that empties them. */
   onFull: (() => void) | undefined = undefined;
-  readonly #agents = new Map<number, readonly VirtualProcessor[]>();
+  readonly #agents = new Map<number, readonly Agent[]>();
+  readonly #processors = new Map<number, VirtualProcessor>();
   readonly #i32: Int32Array<SharedArrayBuffer>;
 
   private constructor(config: MachineConfig, memory: MachineMemory, map: MachineMap, backend?: DeviceBackend) {
@@ -130,7 +131,12 @@ export class Machine {
    * @internal
    */
   agents(worker: number): readonly Agent[] {
-    return this.processors(worker);
+    let agents = this.#agents.get(worker);
+    if (agents === undefined) {
+      agents = this.platform.agents(worker, this.processor(worker));
+      this.#agents.set(worker, agents);
+    }
+    return agents;
   }
 
   /**
@@ -139,21 +145,12 @@ export class Machine {
    * @internal
    */
   processor(index: number): VirtualProcessor {
-    return this.processors(index)[0];
-  }
-
-  /**
-   * The virtual processors that live on `worker`.
-   *
-   * @internal
-   */
-  processors(worker: number): readonly VirtualProcessor[] {
-    let agents = this.#agents.get(worker);
-    if (agents === undefined) {
-      agents = [this.platform.processor(worker)];
-      this.#agents.set(worker, agents);
+    let vp = this.#processors.get(index);
+    if (vp === undefined) {
+      vp = this.platform.processor(index);
+      this.#processors.set(index, vp);
     }
-    return agents;
+    return vp;
   }
 
   /**
@@ -195,11 +192,10 @@ export class Machine {
 
   /** Instructions that this thread's processors of `worker` met and do not implement, with how often. */
   unimplemented(worker: number): Map<string, number> {
-    const all = new Map<string, number>();
-    for (const vp of this.processors(worker)) {
-      const emulated = vp instanceof KernelVp ? vp.emulator.notEmulated : [];
-      for (const [name, times] of [...vp.cpu.unimplemented, ...emulated]) all.set(name, (all.get(name) ?? 0) + times);
-    }
+    const vp = this.processor(worker);
+    const all = new Map(vp.cpu.unimplemented);
+    const emulated = vp instanceof KernelVp ? vp.emulator.notEmulated : [];
+    for (const [name, times] of emulated) all.set(name, (all.get(name) ?? 0) + times);
     return all;
   }
 
@@ -209,13 +205,14 @@ export class Machine {
    * @internal
    */
   progress(worker: number): Progress {
-    const agent = this.processor(worker);
-    const instructions = this.#i32[(agent.cpuState + cpu.instructions) >>> 2];
+    const agents = this.agents(worker);
+    const next = agents.find((agent) => agent.enabled);
+    const instructions = this.#i32[(this.processor(worker).cpuState + cpu.instructions) >>> 2];
     return {
-      steps: agent.stepsTaken + instructions,
-      waiting: !agent.enabled,
-      agent: agent.name,
-      step: agent.step,
+      steps: agents.reduce((steps, agent) => steps + agent.stepsTaken, instructions),
+      waiting: next === undefined,
+      agent: (next ?? agents[0]).name,
+      step: (next ?? agents[0]).step,
     };
   }
 
@@ -278,16 +275,17 @@ export class Machine {
     facilities.reset();
     this.platform.resetDevices();
     if (hasVtl2(this.config)) startKernelPartition(partition);
+    const boots = this.config.bootVp ?? 0;
     for (let index = 0; index < this.config.vps; index++) {
-      const vp = this.platform.processor(index);
+      const vp = this.processor(index);
       resetCpu(vp.cpu, "power-up", CPU_SIGNATURE);
-      vp.activity = index === 0 ? ACTIVITY_RUNNING : ACTIVITY_WAIT_FOR_SIPI;
+      vp.activity = index === boots ? ACTIVITY_RUNNING : ACTIVITY_WAIT_FOR_SIPI;
       vp.runQuantum = RUN_QUANTUM;
       if (vp instanceof KernelVp) startKernelVp(vp, this.map.vtl2);
-      vp.step = hasVtl2(this.config) ? RUN_VP : index === 0 ? GUEST_RUN : PARKED;
+      vp.step = hasVtl2(this.config) ? RUN_VP : index === boots ? GUEST_RUN : PARKED;
       this.memory.u8[vp.state + HypervisorVpState.at.active_vtl] = hasVtl2(this.config) ? 2 : 0;
-      this.#agents.set(index, [vp]);
     }
+    if (this.config.platform === "sidecar") this.platform.sidecar.powerOn();
   }
 }
 

@@ -22,6 +22,7 @@ import { kernelPagesBytes } from "../vtl2/kernel_pages.ts";
 import type { MachineConfig } from "./config.ts";
 import { DoorbellWords } from "./doorbell.ts";
 import { MachineHeader } from "./header.ts";
+import { sidecarAgents, sidecarPagesBytes } from "./sidecar_platform.ts";
 
 /** Alignment of regions that different processors use. */
 const CACHE_LINE = 64;
@@ -57,7 +58,7 @@ export class MachineMap {
   constructor(config: MachineConfig) {
     const { vps, ramBytes } = config;
     this.vtl2 = ramBytes;
-    this.vtl2Bytes = hasVtl2(config) ? kernelPagesBytes(vps) : 0;
+    this.vtl2Bytes = hasVtl2(config) ? kernelPagesBytes(vps) + sidecarPagesBytes(config) : 0;
     let next = ramBytes + this.vtl2Bytes;
     const take = (bytes: number, alignment = CACHE_LINE): number => {
       const at = Math.ceil(next / alignment) * alignment;
@@ -66,7 +67,7 @@ export class MachineMap {
     };
     this.header = take(MachineHeader.size, PAGE_SIZE);
     this.doorbells = take(vps * DoorbellWords.size);
-    this.agents = take(vps * AgentBlock.size);
+    this.agents = take((vps + sidecarAgents(config)) * AgentBlock.size);
     this.cpuStates = take(vps * CpuState.size);
     this.partition = take(partitionBytes({ vps, ramBytes, vtl2Bytes: this.vtl2Bytes }), PAGE_SIZE);
     this.facilities = take(facilityBytes(vps));

@@ -21,20 +21,21 @@ import type { HypercallContext } from "../hypervisor/hypercalls/context.ts";
 import { GuestBus, type GuestBusParts } from "../hypervisor/guest_bus.ts";
 import { Partition } from "../hypervisor/partition.ts";
 import { VpRegisters } from "../hypervisor/registers.ts";
-import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
+import { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
-import { AgentBlock } from "../memory/agent.ts";
+import { type Agent, AgentBlock } from "../memory/agent.ts";
 import type { MemoryPort } from "../memory/port.ts";
 import { InstructionEmulator } from "../vtl2/emulator/emulator.ts";
 import { overlayVirtualizationStackCpuid } from "../vtl2/handlers/cpuid.ts";
 import { NO_HYPERCALL_SERVICES } from "../vtl2/handlers/hypercall.ts";
 import { EMULATOR_STATE_OFFSET, KERNEL_PAGES, kernelPage, WAKE } from "../vtl2/kernel_pages.ts";
-import { KernelVp } from "../vtl2/kernel_vp.ts";
+import { KernelVp, type KernelVpParts } from "../vtl2/kernel_vp.ts";
 import { wakeVmm } from "../vtl2/wake.ts";
 import type { VmmCrash, VmmPartition } from "../vtl2/vmm_vp.ts";
 import { decodeMsi } from "../hypervisor/apic/msi.ts";
 import { CRASH_TEXT_MAX, END, MachineHeader } from "./header.ts";
 import type { Machine } from "./machine.ts";
+import { SidecarPlatform } from "./sidecar_platform.ts";
 
 const header = MachineHeader.at;
 
@@ -50,6 +51,9 @@ export class Platform {
   readonly #backend: BackendLink | undefined;
   readonly #cpuid: CpuidTable;
   readonly #vmm: VmmPartition;
+  readonly #kernel = new Map<number, KernelVpParts>();
+  readonly #logs = new Map<number, ExitLog>();
+  #sidecar: SidecarPlatform | undefined;
 
   /** The platform of `machine`, whose agents touch shared memory through `port`. */
   constructor(machine: Machine, port: MemoryPort, backend?: DeviceBackend) {
@@ -87,65 +91,116 @@ export class Platform {
     this.pc?.reset({ ramBytes: config.ramBytes, epochMs, pmTimerWide: true });
   }
 
-  /** Makes the object for virtual processor `index`; its state is in the memory. */
+  /** The virtual processor `index`; its state is in the memory. */
   processor(index: number): VirtualProcessor {
-    const { config, map, memory } = this.#machine;
-    const log = this.#exitLog(index);
-    const devices = this.#devices(index, log);
+    const { config, map } = this.#machine;
     const block = map.agents + index * AgentBlock.size;
-    const busParts: GuestBusParts = {
+    switch (config.platform) {
+      case "kernel":
+        return this.#observed(new KernelVp(index, block, this.#kernelParts(index)));
+      case "sidecar":
+        return this.#observed(this.sidecar.processor(index));
+      default:
+        return this.#observed(this.#bareVp(index, block));
+    }
+  }
+
+  /** The agents that live on the worker of processor `index`; the processor itself is `vp`. */
+  agents(index: number, vp: VirtualProcessor): readonly Agent[] {
+    if (this.#machine.config.platform !== "sidecar") return [vp];
+    const agents = this.sidecar.agents(index);
+    for (const agent of agents) if (agent instanceof VirtualProcessor) this.#observed(agent);
+    return agents;
+  }
+
+  /** The sidecar's agents; of a machine of that platform. */
+  get sidecar(): SidecarPlatform {
+    const { config, map } = this.#machine;
+    return this.#sidecar ??= new SidecarPlatform({
+      config,
       facilities: this.facilities,
-      vp: index,
-      cpuid: this.#cpuid,
-      recorded: config.devices === "recorded",
+      vtl2: map.vtl2,
+      policies: map.header + header.policies,
+      agentBlocks: map.agents + config.vps * AgentBlock.size,
+      hotplugLock: map.header + header.hotplug_lock,
+      kernelParts: (vp) => this.#kernelParts(vp),
+      hypercalls: (vp, vtl) => this.#hypercalls(vp, vtl),
+      onCrash: (vp, crash) => this.#crash(vp, crash),
+      onTripleFault: (vp) => void this.#machine.finish(END.TRIPLE_FAULT, vp),
+    });
+  }
+
+  /** What an object of processor `index` that runs under VTL2 is put together from; one for all of them in this thread. */
+  #kernelParts(index: number): KernelVpParts {
+    let parts = this.#kernel.get(index);
+    if (parts !== undefined) return parts;
+    const { config, map, memory } = this.#machine;
+    const { cpu, bus } = this.#cpu(index, new GuestBus(this.#busParts(index)));
+    const emulatorState = kernelPage(map.vtl2, index, KERNEL_PAGES.RUN_STATE) + EMULATOR_STATE_OFFSET;
+    parts = {
+      facilities: this.facilities,
+      registers: this.registers,
+      hypercalls: this.#hypercalls(index, 0),
+      haltIntercept: config.haltIntercept ?? false,
+      cpu,
+      bus,
+      kernelPages: map.vtl2,
+      devices: this.#devices(index),
+      vmm: this.#vmm,
+      emulator: new InstructionEmulator(memory, emulatorState, this.#splitLock),
+      savesFxEagerly: this.#machine.deterministic,
+      deviceReady: () => this.#deviceReady(),
+      acknowledgePic: () => -1,
+      onCrash: (crashed, crash) => this.#crash(crashed.index, crash),
+      onTripleFault: (vp) => void this.#machine.finish(END.TRIPLE_FAULT, vp.index),
     };
-    const splitLock = map.header + header.split_lock;
-    const newCpu = (bus: GuestBus) => new Cpu(memory, map.cpuStates + index * CpuState.size, bus, { splitLock });
-    const onTripleFault = (vp: VirtualProcessor) => void this.#machine.finish(END.TRIPLE_FAULT, vp.index);
-    let vp: VirtualProcessor;
-    if (config.platform === "kernel") {
-      const bus = new GuestBus(busParts);
-      vp = new KernelVp(index, block, {
-        facilities: this.facilities,
-        registers: this.registers,
-        hypercalls: this.#hypercalls(index),
-        haltIntercept: config.haltIntercept ?? false,
-        cpu: newCpu(bus),
-        bus,
-        kernelPages: map.vtl2,
-        devices,
-        vmm: this.#vmm,
-        emulator: new InstructionEmulator(
-          memory,
-          kernelPage(map.vtl2, index, KERNEL_PAGES.RUN_STATE) + EMULATOR_STATE_OFFSET,
-          splitLock,
-        ),
-        savesFxEagerly: this.#machine.deterministic,
-        deviceReady: () => this.#deviceReady(),
-        acknowledgePic: () => -1,
-        onCrash: (crashed, crash) => this.#crash(crashed, crash),
-        onTripleFault,
-      });
-    } else {
-      const bus = new BareBus(busParts, {
+    this.#kernel.set(index, parts);
+    return parts;
+  }
+
+  #bareVp(index: number, block: number): BareVp {
+    const { map, memory } = this.#machine;
+    const devices = this.#devices(index);
+    const { cpu, bus } = this.#cpu(
+      index,
+      new BareBus(this.#busParts(index), {
         devices,
         msrs: hostMsrs(memory, map.header + header.host_msrs, devices),
         cpuid: (leaf, results) => this.#overlayCpuid(leaf, results),
         waitForDevice: () => this.#waitForMain(),
-      });
-      vp = new BareVp(index, block, {
-        facilities: this.facilities,
-        hypercalls: this.#hypercalls(index),
-        haltIntercept: false,
-        cpu: newCpu(bus),
-        bus,
-        acknowledgePic: () => this.#acknowledgeExtInt(),
-        onTripleFault,
-        onEndOfInterrupt: (vector) => this.#endOfInterrupt(vector),
-      });
-    }
-    vp.observer = log;
+      }),
+    );
+    return new BareVp(index, block, {
+      facilities: this.facilities,
+      hypercalls: this.#hypercalls(index, 0),
+      haltIntercept: false,
+      cpu,
+      bus,
+      acknowledgePic: () => this.#acknowledgeExtInt(),
+      onTripleFault: (vp) => void this.#machine.finish(END.TRIPLE_FAULT, vp.index),
+      onEndOfInterrupt: (vector) => this.#endOfInterrupt(vector),
+    });
+  }
+
+  #observed<Vp extends VirtualProcessor>(vp: Vp): Vp {
+    vp.observer = this.#exitLog(vp.index);
     return vp;
+  }
+
+  #busParts(vp: number): GuestBusParts {
+    const recorded = this.#machine.config.devices === "recorded";
+    return { facilities: this.facilities, vp, cpuid: this.#cpuid, recorded };
+  }
+
+  /** The processor that executes guest code of VP `index` on `bus`. */
+  #cpu<Bus extends GuestBus>(index: number, bus: Bus): { readonly cpu: Cpu; readonly bus: Bus } {
+    const { map, memory } = this.#machine;
+    const cpu = new Cpu(memory, map.cpuStates + index * CpuState.size, bus, { splitLock: this.#splitLock });
+    return { cpu, bus };
+  }
+
+  get #splitLock(): number {
+    return this.#machine.header + header.split_lock;
   }
 
   /** Lets timers expire: those of the processor, and with VP 0 those of the devices. */
@@ -165,31 +220,38 @@ export class Platform {
     return vp.index === 0 && this.pc !== undefined ? Math.min(own, this.pc.nextDeadline()) : own;
   }
 
-  /** VTL0 of a processor as a caller of hypercalls. */
-  #hypercalls(vp: number): HypercallContext {
+  /** A VTL of a processor as a caller of hypercalls. */
+  #hypercalls(vp: number, vtl: number): HypercallContext {
     const started = (target: number) => this.partition.signal(this.#port, target, ATTENTION.FLUSH_TLB | ATTENTION.STOP);
     const events = { vtl0Started: started, vtl2Started: () => {} };
-    return { facilities: this.facilities, registers: this.registers, events, vp, vtl: 0 };
+    return { facilities: this.facilities, registers: this.registers, events, vp, vtl };
   }
 
+  /** The exit log of processor `index`, one for all who use it in this thread. */
   #exitLog(index: number): ExitLog | undefined {
     const machine = this.#machine;
     const { config, map, memory } = machine;
     if (!config.recordExits) return undefined;
-    const at = {
-      ring: map.exitRings + index * EXIT_RING_SIZE,
-      sequence: map.header + header.exit_sequence,
-      limit: map.header + header.exit_limit,
-    };
-    return new ExitLog(memory, at, () => machine.finish(END.LIMIT, index), () => this.#waitForMain());
+    let log = this.#logs.get(index);
+    if (log === undefined) {
+      const at = {
+        ring: map.exitRings + index * EXIT_RING_SIZE,
+        sequence: map.header + header.exit_sequence,
+        limit: map.header + header.exit_limit,
+      };
+      log = new ExitLog(memory, at, () => machine.finish(END.LIMIT, index), () => this.#waitForMain());
+      this.#logs.set(index, log);
+    }
+    return log;
   }
 
-  #devices(index: number, log: ExitLog | undefined): Devices {
+  #devices(index: number): Devices {
     const machine = this.#machine;
     const { config, map, memory } = machine;
     const devices = this.pc === undefined
       ? new RecordedDevices(memory, map.devices, config.endPort ?? -1, () => machine.finish(END.EXIT_PORT, index))
       : new LockedDevices(this.pc, this.#port, this.#backend);
+    const log = this.#exitLog(index);
     return log === undefined ? devices : new LoggedDevices(devices, log);
   }
 
@@ -242,17 +304,17 @@ export class Platform {
     this.partition.signal(this.#port, vp, ATTENTION.STOP);
   }
 
-  #crash(vp: VirtualProcessor, crash: VmmCrash): void {
+  #crash(vp: number, crash: VmmCrash): void {
     const machine = this.#machine;
     const { memory, header: at } = machine;
     if (machine.end !== END.NONE) return;
     const text = new TextEncoder().encode(crash.assertion).subarray(0, CRASH_TEXT_MAX);
     memory.u8.set(text, at + header.crash_text);
     memory.u32[(at + header.crash_text_length) >>> 2] = text.length;
-    memory.u32[(at + header.crash_step) >>> 2] = vp.step;
+    memory.u32[(at + header.crash_step) >>> 2] = machine.processor(vp).step;
     memory.u64[(at + header.crash_left) >>> 3] = crash.left ?? 0n;
     memory.u64[(at + header.crash_right) >>> 3] = crash.right ?? 0n;
-    machine.finish(END.VMM_CRASH, vp.index);
+    machine.finish(END.VMM_CRASH, vp);
   }
 }
 

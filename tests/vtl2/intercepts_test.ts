@@ -1,0 +1,245 @@
+import { assert, assertEquals } from "@std/assert";
+import { PartitionState } from "../../lib/hypervisor/partition.ts";
+import { findExitStreams, readRecordedProgram } from "../../lib/inspect/exits.ts";
+import { writeExitRegisters } from "../../lib/inspect/exit_registers.ts";
+import { writeBootTables } from "../../lib/guest/initial_state.ts";
+import { END } from "../../lib/machine/header.ts";
+import { setRegisters } from "../../lib/machine/load.ts";
+import { Machine } from "../../lib/machine/machine.ts";
+import { queueMessage } from "../../lib/vtl2/handlers/deliverability.ts";
+import type { KernelVp } from "../../lib/vtl2/kernel_vp.ts";
+import { gates, guestMachine, RAM_BYTES, siliconPolicies } from "../machine/guest_fixture.ts";
+import { InterceptChecker } from "./intercept_checker.ts";
+
+const DATA = new URL("../data/exits/", import.meta.url).pathname;
+const MODES = { real16: "real", prot32: "protected", long64: "long" } as const;
+
+Deno.test("intercepts: every message, register page and run page of the recorded programs is the processor's state", async () => {
+  const seen: Record<string, number> = {};
+  for (const path of await findExitStreams([DATA])) {
+    const { stream: { header }, image } = await readRecordedProgram(path);
+    const machine = Machine.create({
+      platform: "kernel",
+      vps: 1,
+      ramBytes: Math.max(1 << 20, header.memory),
+      policies: siliconPolicies(),
+      devices: "recorded",
+      cpuid: [...header.cpuid].map(([leaf, values]) => [leaf, ...values] as const),
+      endPort: header.endPort,
+      recordExits: false,
+    }, true);
+    writeBootTables(machine.memory.u8.subarray(0, header.memory), MODES[header.mode]);
+    machine.memory.u8.set(image, header.load);
+    setRegisters(machine, (view, base) => writeExitRegisters(view, base, header.initial));
+    const checker = new InterceptChecker(machine);
+    assert(checker.run(2_000_000), `${header.program} ends`);
+    for (const [message, count] of Object.entries(checker.seen)) seen[message] = (seen[message] ?? 0) + count;
+  }
+  assertEquals(Object.keys(seen).sort(), [
+    "HvMessageTypeMsrIntercept",
+    "HvMessageTypeUnmappedGpa",
+    "HvMessageTypeX64IoPortIntercept",
+  ]);
+  assert(Object.values(seen).reduce((sum, count) => sum + count) > 3500);
+});
+
+/** A guest that makes the hypervisor send every message that VTL2 can get from it, with values that tell registers apart. */
+const EVERY_MESSAGE = `
+        default rel
+        ${gates({ 6: "undefined", 0x20: "legacy", 0x50: "level", 0x60: "message" })}
+        mov rbp, 0x5555666677778888
+        mov rsi, 0x1111222233334444
+        mov r8, 0x8888000000000008
+        mov r9, 0x9999000000000009
+        mov r15, 0xffff00000000000f
+        movq xmm0, rbp
+        movq xmm5, rsi
+        movlhps xmm5, xmm0
+        mov rax, 3
+        mov cr8, rax
+        mov rax, 0xaabbccddeeff0011
+        mov ebx, 0xb0b0b0b0
+        ; ports
+        out 0x80, al
+        out 0x80, ax
+        out 0x80, eax
+        mov dx, 0x3fd
+        in al, dx
+        in ax, 0x80
+        in eax, 0x80
+        mov esi, 0x30000
+        mov edi, 0x30100
+        mov ecx, 3
+        mov dx, 0x80
+        rep outsb
+        mov ecx, 2
+        rep insw
+        outsd
+        insd
+        xor ecx, ecx
+        rep outsb
+        ; device memory, and VTL2's own
+        mov rbx, 0xfec00000
+        mov dword [rbx], 1
+        mov eax, [rbx + 0x10]
+        lock xadd [rbx], eax
+        mov rbx, ${RAM_BYTES}
+        mov rax, [rbx]
+        mov [rbx + 8], rax
+        movdqu xmm1, [rbx]
+        ; CPUID, MSRs
+        mov eax, 0x40000080
+        mov rcx, 0x1234567800000003
+        cpuid
+        mov ecx, 0x40000100
+        mov rax, 0x1122334455667788
+        mov rdx, 0x99aabbccddeeff00
+        wrmsr
+        rdmsr
+        ; an exception that VTL2 asked to see: its handler leaves things as they are
+        ud2
+        ; hypercall page, and a hypercall that VTL2 handles
+        mov ecx, 0x40000000
+        mov eax, 1
+        xor edx, edx
+        wrmsr
+        mov ecx, 0x40000001
+        mov eax, 0x40001
+        wrmsr
+        mov rcx, 0x1005d
+        mov rdx, 0x1234
+        xor r8d, r8d
+        mov eax, 0x40000
+        call rax
+        xor eax, eax
+        mov cr8, rax
+        ; local APIC on; PIT to the I/O APIC's input 2, level-triggered, vector 50
+        mov rbx, 0xfee00000
+        mov dword [rbx + 0xf0], 0x1ff
+        mov rsi, 0xfec00000
+        mov dword [rsi], 0x14
+        mov dword [rsi + 0x10], 0x8050
+        mov al, 0x34
+        out 0x43, al
+        mov al, 0xff
+        out 0x40, al
+        out 0x40, al
+.wait:  sti
+        hlt
+        cli
+        cmp byte [abs 0x50000], 0
+        je .wait
+        ; PIC at vectors 20 and 28, IRQ 0 on
+        mov al, 0x11
+        out 0x20, al
+        mov al, 0x20
+        out 0x21, al
+        mov al, 4
+        out 0x21, al
+        mov al, 1
+        out 0x21, al
+        mov al, 0xfe
+        out 0x21, al
+.wait2: sti
+        hlt
+        cli
+        cmp byte [abs 0x50001], 0
+        je .wait2
+        mov al, 0xff
+        out 0x21, al
+        ; SynIC: message page, SINT 2 on vector 60; then ask the test for two messages
+        mov ecx, 0x40000083
+        mov eax, 0x60001
+        xor edx, edx
+        wrmsr
+        mov ecx, 0x40000092
+        mov eax, 0x60
+        wrmsr
+        mov ecx, 0x40000080
+        mov eax, 1
+        wrmsr
+        out 0x81, al
+.wait3: sti
+        hlt
+        cli
+        cmp byte [abs 0x50002], 2
+        jb .wait3
+        lidt [abs 0x50010]
+        ud2
+undefined:
+        add qword [rsp], 2
+        iretq
+level:  inc byte [abs 0x50000]
+        ; the timer's output stays high: masked, it does not interrupt again after the EOI
+        mov dword [rsi], 0x14
+        mov dword [rsi + 0x10], 0x18050
+        mov dword [rbx + 0xb0], 0
+        iretq
+legacy: push rax
+        inc byte [abs 0x50001]
+        mov al, 0x20
+        out 0x20, al
+        pop rax
+        iretq
+message:
+        push rax
+        push rcx
+        push rdx
+        inc byte [abs 0x50002]
+        mov dword [abs 0x60200], 0
+        mov ecx, 0x40000084
+        wrmsr
+        mov dword [rbx + 0xb0], 0
+        pop rdx
+        pop rcx
+        pop rax
+        iretq
+`;
+
+Deno.test("intercepts: a guest that makes the hypervisor send every message finds all of them complete", () => {
+  const machine = guestMachine(EVERY_MESSAGE);
+  const vp = machine.processor(0) as KernelVp;
+  const { i32, u32, u16 } = machine.memory;
+  const exceptions = (machine.platform.partition.state + PartitionState.at.exception_intercepts) >>> 2;
+  i32[exceptions] = 1 << 6;
+  const checker = new InterceptChecker(machine);
+  checker.expectedEoi = 0x50;
+  checker.expectedSints = 1 << 2;
+  checker.onIntercept = (message) => {
+    // VTL2's handler leaves the guest at the instruction: once is enough.
+    if (message === "HvMessageTypeExceptionIntercept") i32[exceptions] = 0;
+    const port = u16[(vp.vmm.message + 16 + 40) >>> 1];
+    if (message === "HvMessageTypeX64IoPortIntercept" && port === 0x81) {
+      const text = machine.map.header - 4096; // a page of VTL2's that nobody uses
+      u32[text >>> 2] = 1;
+      queueMessage(vp.vmm, 2, text);
+      queueMessage(vp.vmm, 2, text);
+    }
+  };
+  assert(checker.run(200_000), "the guest ends");
+  assertEquals(machine.end, END.TRIPLE_FAULT);
+  assertEquals(Object.keys(checker.seen).sort(), [
+    "HvMessageTypeExceptionIntercept",
+    "HvMessageTypeGpaIntercept",
+    "HvMessageTypeHypercallIntercept",
+    "HvMessageTypeMsrIntercept",
+    "HvMessageTypeSynicSintDeliverable",
+    "HvMessageTypeUnmappedGpa",
+    "HvMessageTypeUnrecoverableException",
+    "HvMessageTypeX64ApicEoi",
+    "HvMessageTypeX64CpuidIntercept",
+    "HvMessageTypeX64InterruptionDeliverable",
+    "HvMessageTypeX64IoPortIntercept",
+  ]);
+  assertEquals(checker.seen.HvMessageTypeSynicSintDeliverable, 2);
+});
+
+Deno.test("intercepts: HLT leaves to VTL2 only for a caller who asks for it, and OpenHCL's VMM does not know the message", () => {
+  const parked = new InterceptChecker(guestMachine("hlt"));
+  assert(parked.run(1000));
+  assertEquals([parked.machine.end, parked.seen], [END.HALT, {}]);
+  const machine = guestMachine("hlt", { haltIntercept: true });
+  const checker = new InterceptChecker(machine);
+  assert(checker.run(1000));
+  assertEquals([machine.end, checker.seen], [END.VMM_CRASH, { HvMessageTypeX64Halt: 1 }]);
+});
