@@ -37,6 +37,8 @@ export interface ExitObserver {
   exit(vp: VirtualProcessor, kind: ExitKindNumber): void;
   /** The guest goes on. */
   entry(vp: VirtualProcessor): void;
+  /** VTL2 is entered for it with a message of this type. */
+  message(type: number): void;
 }
 
 /** Where the exits of a processor go: what a platform puts behind the hypervisor. */

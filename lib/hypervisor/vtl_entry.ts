@@ -10,6 +10,7 @@
 import { CpuState, FX } from "../cpu/state.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvVtlEntryReason } from "../layout/hyperv/constants/messages.ts";
+import { HvMessageHeader } from "../layout/hyperv/messages.ts";
 import { policy } from "../memory/policy.ts";
 import { step, type StepId } from "../memory/steps.ts";
 import { fillRegisterPage } from "./register_page.ts";
@@ -18,6 +19,7 @@ import { EXIT_KIND, HypervisorVpState, IRR_WORDS } from "./vp_state.ts";
 
 const at = HypervisorVpState.at;
 const cpu = CpuState.at;
+const MESSAGE_TYPE = HvMessageHeader.at.typ;
 const GPRS = 16;
 const RSP = 4;
 /** 64-bit words of the x87/SSE image. */
@@ -39,6 +41,7 @@ export const REGISTER_PAGE = policy("register-page", "Whether the hypervisor off
 /** Enters VTL2 because of an intercept whose message has been written. */
 export const WRITE_ENTRY_REASON: StepId = step<VirtualProcessor>("hypervisor.write-entry-reason", (vp) => {
   writeEntryReason(vp, HvVtlEntryReason.values.INTERCEPT);
+  if (vp.observer !== undefined) vp.observer.message(vp.memory.u32[(vp.message + MESSAGE_TYPE) >>> 2]);
   return FILL_REGISTER_PAGE;
 });
 
