@@ -49,13 +49,18 @@ export const ACCESS = { IN: 0, OUT: 1, READ: 2, WRITE: 3 } as const;
 
 /** Data bytes of a VP's ring, a power of two. */
 export const EXIT_RING_CAPACITY = 1 << 17;
-const PRODUCER = 0;
-const CONSUMER = 64;
-const DATA = 128;
-/** Bytes of a VP's ring in the memory. */
-export const EXIT_RING_SIZE: number = DATA + EXIT_RING_CAPACITY;
 /** Most accesses of one record; an instruction that makes more continues in a second one. */
 const ACCESSES_MAX = 4096;
+const PRODUCER = 0;
+/** Whether the record under way is open, and how many accesses it has. */
+const OPEN = 8;
+const ACCESSES = 12;
+const CONSUMER = 64;
+/** The record under way: the thread that handles an exit may be another than the one in which it happened. */
+const RECORD = 128;
+const DATA: number = RECORD + Math.ceil((ExitRecordHeader.size + ACCESSES_MAX * ExitAccess.size) / 8) * 8;
+/** Bytes of a VP's ring in the memory. */
+export const EXIT_RING_SIZE: number = DATA + EXIT_RING_CAPACITY;
 
 const header = ExitRecordHeader.at;
 const WORD = 0x1_0000_0000;
@@ -68,10 +73,8 @@ export class ExitLog implements ExitObserver {
   readonly #limit: number;
   readonly #onLimit: () => void;
   readonly #waitForRoom: () => boolean;
-  readonly #record = new Uint8Array(ExitRecordHeader.size + ACCESSES_MAX * ExitAccess.size);
-  readonly #view = new DataView(this.#record.buffer);
-  #open = false;
-  #accesses = 0;
+  readonly #record: Uint8Array<SharedArrayBuffer>;
+  readonly #view: DataView<SharedArrayBuffer>;
 
   /**
    * A log into the ring at byte offset `ring`. The words at `sequence` and `limit` belong to all VPs: the number of the
@@ -86,10 +89,26 @@ export class ExitLog implements ExitObserver {
   ) {
     this.#memory = memory;
     this.#ring = at.ring;
+    this.#record = new Uint8Array(memory.buffer, at.ring + RECORD, DATA - RECORD);
+    this.#view = new DataView(memory.buffer, at.ring + RECORD, DATA - RECORD);
     this.#sequence = at.sequence >>> 2;
     this.#limit = at.limit >>> 2;
     this.#onLimit = onLimit;
     this.#waitForRoom = waitForRoom;
+  }
+
+  get #open(): boolean {
+    return this.#memory.u32[(this.#ring + OPEN) >>> 2] !== 0;
+  }
+  set #open(open: boolean) {
+    this.#memory.u32[(this.#ring + OPEN) >>> 2] = open ? 1 : 0;
+  }
+
+  get #accesses(): number {
+    return this.#memory.u32[(this.#ring + ACCESSES) >>> 2];
+  }
+  set #accesses(accesses: number) {
+    this.#memory.u32[(this.#ring + ACCESSES) >>> 2] = accesses;
   }
 
   exit(vp: VirtualProcessor, kind: ExitKindNumber): void {
