@@ -48,7 +48,9 @@ const FAILED_STATUS = 10;
 
 /** A node that is being started. */
 export interface NodeStart {
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
+  /** Where its pages lie. */
   readonly memory: SidecarNodeMemory;
   /** Whether the sidecar starts processor `slot`; all but the base processor when absent. Linux starts the others. */
   readonly starts?: (slot: number) => boolean;

@@ -26,11 +26,13 @@ const taskAt = SidecarTaskState.at;
 
 /** What a {@linkcode CpuOnline} is put together from. */
 export interface CpuOnlineParts {
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
   /** Number of its processor in the node. */
   readonly slot: number;
   /** Byte offset of its agent block. */
   readonly block: number;
+  /** Access to memory that others can see. */
   readonly port: MemoryPort;
   /** Its number among the threads of the node's driver. */
   readonly thread: number;
@@ -50,10 +52,15 @@ export interface CpuOnlineParts {
 
 /** The thread that brings one processor online. Its first step is {@linkcode CPU_ONLINE}. */
 export class CpuOnline extends ClientThread {
+  /** Byte offset of the `SidecarTaskState` of the processor's task. */
   readonly taskState: number;
+  /** Byte offset of the machine's hot-plug lock. */
   readonly lock: number;
+  /** Wakes the processor when Linux has started it. */
   readonly started: () => void;
+  /** Wakes whoever waits for the lock. */
   readonly unlocked: () => void;
+  /** Takes note of a removal that the driver refused. */
   readonly onFailure: (vp: number, error: number) => void;
 
   /** The thread that `parts` describe. */
@@ -112,7 +119,9 @@ const UNLOCK: StepId = step<CpuOnline>("linux.hotplug.unlock", (thread) => {
 export class LinuxVp extends KernelVp {
   /** Byte offset of the `SidecarTaskState` of the task that has run it. */
   readonly taskState: number;
+  /** Registers of the partition by name. */
   readonly registers: VpRegisters;
+  /** Guest-physical address at which Linux's kernel pages begin. */
   readonly kernelPages: number;
 
   /** Processor `index` over the agent block at byte offset `block`, which is not its sidecar kernel's. */

@@ -31,6 +31,7 @@ const NO_WIRES: SidecarWires = { requested() {}, taken() {}, responded() {}, wok
 
 /** Where the parts of a node lie. */
 export interface SidecarNodeParts {
+  /** The machine's memory. */
   readonly memory: MachineMemory;
   /** Number of the node, in the order of creation. */
   readonly index: number;
@@ -56,13 +57,21 @@ export interface SidecarNodeParts {
 
 /** A node. Everything changeable is in the shared memory. */
 export class SidecarNode {
+  /** The machine's memory. */
   readonly memory: MachineMemory;
+  /** Number of the node, in the order of creation. */
   readonly index: number;
+  /** Byte offset of its `ControlPage`. */
   readonly controlPage: number;
+  /** Byte offset of its first processor's shared pages. */
   readonly sharedPages: number;
+  /** Byte offset of its `SidecarDriverState`. */
   readonly driver: number;
+  /** VP index of its first processor, which runs Linux. */
   readonly baseVp: number;
+  /** Processors in it, the base processor included. */
   readonly vpCount: number;
+  /** What surrounds its interrupts and sleeps. */
   readonly wires: SidecarWires;
   /** Byte offset of `cpu_status[0]`. */
   readonly statuses: number;
@@ -74,6 +83,7 @@ export class SidecarNode {
   readonly needsVpScan: number;
   /** Byte offset of `num_vps_stopped`. */
   readonly numVpsStopped: number;
+  /** Byte offset of the word of each processor's interrupt request register that holds the request vector. */
   readonly requestWords: readonly number[];
   readonly #policies: number;
   readonly #threadWords: number;

@@ -77,7 +77,9 @@ export interface ProtocolOptions {
 
 /** A range of the memory in bytes. */
 export interface Range {
+  /** Byte offset. */
   readonly at: number;
+  /** Number of bytes. */
   readonly bytes: number;
 }
 
@@ -86,12 +88,17 @@ const up = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * un
 
 /** A node without guests and everything around it. The same options give the same memory, byte by byte. */
 export class SidecarProtocol {
+  /** What it was made of. */
   readonly options: ProtocolOptions;
+  /** The machine's memory. */
   readonly memory: MachineMemory;
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
   /** The VMM's threads, one for each processor: of processor 1, 2, ... */
   readonly starters: readonly ClientThread[];
+  /** The client's task that reads which runs have ended. */
   readonly reader: ClientThread;
+  /** The response interrupt's handler. */
   readonly handler: ResponseHandler;
   /** The processors 1, 2, ... */
   readonly processors: readonly GuestlessProcessor[];

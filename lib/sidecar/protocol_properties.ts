@@ -16,6 +16,7 @@ const client = SidecarClientState.at;
 
 /** A predicate that a report names. */
 export interface ProtocolProperty {
+  /** What a report calls it. */
   readonly name: string;
   /** The sentence that it enforces. */
   readonly sentence: string;

@@ -63,11 +63,13 @@ const MXCSR_RESET = 0x1f80;
 
 /** What a task is put together from. */
 export interface SidecarTaskParts {
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
   /** Number of its processor in the node. */
   readonly slot: number;
   /** Byte offset of its agent block. */
   readonly block: number;
+  /** Access to memory that others can see. */
   readonly port: MemoryPort;
   /** Its number among the threads of the node's driver. */
   readonly thread: number;
@@ -77,7 +79,9 @@ export interface SidecarTaskParts {
   readonly taskState: number;
   /** Byte offset of the processor's `VmmRunState`. */
   readonly runState: number;
+  /** The processor as exit handlers see it. */
   readonly vmm: SidecarVmmVp;
+  /** The VMM's instruction emulator. */
   readonly emulator: InstructionEmulator;
   /** Whether a device that was busy can take a value now. */
   readonly deviceReady: () => boolean;
@@ -89,12 +93,19 @@ export interface SidecarTaskParts {
 
 /** The task. Its first step is {@linkcode SIDECAR_TASK}, or later {@linkcode SIDECAR_TASK_RESUME}. */
 export class SidecarTask extends ClientThread {
+  /** The processor as exit handlers see it. */
   readonly vmm: SidecarVmmVp;
+  /** The VMM's instruction emulator. */
   readonly emulator: InstructionEmulator;
+  /** Byte offset of the `SidecarTaskState` of the processor's task. */
   readonly taskState: number;
+  /** Byte offset of the processor's `VmmRunState`. */
   readonly runState: number;
+  /** Whether a device that was busy can take a value now. */
   readonly deviceReady: () => boolean;
+  /** Records a triple fault of VTL0. */
   readonly onTripleFault: (vp: number) => void;
+  /** Whether VTL0 runs at once instead of waiting for a startup IPI. */
   readonly boots: boolean;
 
   /** The task that `parts` describe. */
@@ -110,6 +121,7 @@ export class SidecarTask extends ClientThread {
     this.locals32[DRIVER_LOCAL.SLOT] = parts.slot;
   }
 
+  /** Whether the machine stops, or Linux wants the processor. */
   override get stopRequested(): boolean {
     return this.port.load32(this.taskState + taskAt.cancel) !== 0 ||
       this.port.load32(this.runState + VmmRunState.at.stop) !== 0;

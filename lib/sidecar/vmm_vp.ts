@@ -31,6 +31,7 @@ export const GET_STATE = {
 
 /** What a {@linkcode SidecarVmmVp} is put together from. */
 export interface SidecarVmmVpParts {
+  /** The hypervisor's facilities of all processors. */
   readonly facilities: Facilities;
   /** VP index. */
   readonly index: number;
@@ -40,7 +41,9 @@ export interface SidecarVmmVpParts {
   readonly taskState: number;
   /** Byte offset of its `VmmVpState`. */
   readonly state: number;
+  /** Ports and device memory. */
   readonly devices: Devices;
+  /** What the VMM knows of the whole partition. */
   readonly vmm: VmmPartition;
   /** Records a crash of the VMM. */
   readonly onCrash: (vp: number, crash: VmmCrash) => void;

@@ -15,6 +15,7 @@ const at = SidecarDriverState.at;
 
 /** The handler as an agent: it runs whenever the base processor takes the response interrupt. */
 export class ResponseHandler extends Agent {
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
 
   /** The handler of `node`, over the agent block at byte offset `block`. Its first step is {@linkcode DRIVER_INTERRUPT}. */

@@ -51,6 +51,7 @@ export const WARNING = {
 
 /** One thread that can be in the driver. */
 export class DriverThread extends Agent {
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
   /** Its number among the threads of the node's driver. */
   readonly thread: number;

@@ -32,6 +32,7 @@ function intercept(ap: GuestlessProcessor): StepId {
 
 /** A sidecar processor without a guest. Its first step is `park(processor)`, its status IDLE. */
 export class GuestlessProcessor extends Agent implements SidecarProcessor {
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
   readonly slot: number;
   readonly commandPage: number;

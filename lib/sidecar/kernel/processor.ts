@@ -25,6 +25,7 @@ export const KERNEL_LOCAL = {
 
 /** A processor that executes the sidecar kernel. */
 export interface SidecarProcessor extends Agent {
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
   /** Its number in the node. */
   readonly slot: number;

@@ -31,9 +31,11 @@ const { GuestCrashP0, GuestCrashP1, GuestCrashP2, GuestCrashP3, GuestCrashP4, Gu
 
 /** What a sidecar processor is put together from. */
 export interface SidecarVpParts extends Omit<ProcessorParts, "steps"> {
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
   /** Its number in the node. */
   readonly slot: number;
+  /** Where the node's pages lie. */
   readonly nodeMemory: SidecarNodeMemory;
   /** Hypercalls of VTL2 of this processor. */
   readonly vtl2Hypercalls: HypercallContext;
@@ -45,6 +47,7 @@ export interface SidecarVpParts extends Omit<ProcessorParts, "steps"> {
 
 /** See the module's description. Its first step is `SIDECAR_AP_OFFLINE` (`lib/sidecar/boot.ts`). */
 export class SidecarVp extends VirtualProcessor implements SidecarProcessor, SidecarStarter {
+  /** The node of the sidecar. */
   readonly node: SidecarNode;
   readonly slot: number;
   readonly commandPage: number;
