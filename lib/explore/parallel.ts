@@ -105,7 +105,9 @@ function summary(round: Round, preemptions: number, found: readonly FoundViolati
     hit,
     exhausted: stopped === STOPPED.DONE && hit.length === 0,
     interrupted: stopped === STOPPED.INTERRUPTED,
-    preemptions: results.some(({ preemptionsLeftOut }) => preemptionsLeftOut) ? preemptions : Infinity,
+    preemptions: stopped !== STOPPED.DONE || results.some(({ preemptionsLeftOut }) => preemptionsLeftOut)
+      ? preemptions
+      : Infinity,
     reductions: { fingerprints: true, persistentSets: false, sleepSets: false },
   };
 }

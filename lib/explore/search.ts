@@ -73,6 +73,8 @@ export interface SearchResult {
 const FIRST_PREEMPTIONS = [0, 1, 2];
 /** Random executions from which accesses are learned before the first search. */
 const LEARNING: { schedules: number; depth: number } = { schedules: 300, depth: 1000 };
+/** Steps of all of them together, at most. */
+const LEARNING_STEPS = 20_000;
 /** Seed of those. */
 const LEARNING_SEED = 1;
 /** A stale search goes on, to learn more, until it has taken this many steps more than it had, or twice as many. */
@@ -210,7 +212,7 @@ function summary(
     hit: [...scheduler.hit],
     exhausted: !interrupted && !stopped && scheduler.hit.size === 0,
     interrupted,
-    preemptions: scheduler.preemptionsLeftOut ? bounds.preemptions : Infinity,
+    preemptions: scheduler.preemptionsLeftOut || interrupted || stopped ? bounds.preemptions : Infinity,
     reductions,
   };
 }
@@ -220,7 +222,8 @@ function learn(engine: Engine): Footprints {
   const footprints = new Footprints(engine);
   const random = new RandomScheduler(Random.seeded(LEARNING_SEED), LEARNING);
   engine.chooser = random;
-  while (random.newExecution(engine)) {
+  const end = engine.transitions + LEARNING_STEPS;
+  while (engine.transitions < end && random.newExecution(engine)) {
     for (;;) {
       footprints.enabled();
       const actor = random.nextActor(engine);

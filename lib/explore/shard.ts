@@ -101,7 +101,7 @@ function once(
     hit: [...hit],
     exhausted: !interrupted && !stopped && hit.size === 0,
     interrupted,
-    preemptions: leftOut || bounds.preemptions === Infinity ? bounds.preemptions : Infinity,
+    preemptions: leftOut || interrupted || stopped || bounds.preemptions === Infinity ? bounds.preemptions : Infinity,
     reductions,
   };
 }

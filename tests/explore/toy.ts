@@ -1,11 +1,11 @@
 /**
  * Small concurrent programs as agents, for tests of the explorer: each instruction is one step on shared words.
  */
-import type { Engine } from "../../lib/explore/engine.ts";
 import type { Property, System } from "../../lib/explore/system.ts";
 import { Agent, AgentBlock } from "../../lib/memory/agent.ts";
 import { MachineMemory } from "../../lib/memory/machine_memory.ts";
 import { DirectPort } from "../../lib/memory/port.ts";
+import type { Random } from "../../lib/memory/random.ts";
 import { HALTED, step, type StepId } from "../../lib/memory/steps.ts";
 
 /** One instruction. `x` is a shared word's number, `r` one of the agent's eight registers. */
@@ -132,9 +132,92 @@ export function toy(
   return system;
 }
 
-/** The shared words and registers of the present state, for comparisons. */
-export function valuesOf(system: Toy, engine: Engine): string {
+/** What a plain search over copies of the memory finds: the values of every state, and of those in which nobody can go on. */
+export function plainSearch(system: Toy): { states: number; ends: Set<string> } {
+  const { memory } = system;
+  const bytes = system.mutable[0].bytes;
+  const save = () => memory.u8.slice(0, bytes);
+  const seen = new Set<string>();
+  const ends = new Set<string>();
+  const stack: Uint8Array[] = [];
+  const visit = () => {
+    const state = save();
+    const key = state.join();
+    if (seen.has(key)) return;
+    seen.add(key);
+    stack.push(state);
+  };
+  for (const agent of system.toys) agent.port = new DirectPort(memory);
+  const initial = save();
+  visit();
+  for (let state = stack.pop(); state !== undefined; state = stack.pop()) {
+    let ended = true;
+    for (const agent of system.toys) {
+      memory.u8.set(state);
+      if (!agent.enabled) continue;
+      ended = false;
+      const outcomes = outcomesOf(agent);
+      for (let outcome = 0; outcome < outcomes; outcome++) {
+        memory.u8.set(state);
+        agent.port = new ChoosingPort(memory, outcome);
+        agent.takeSteps(1);
+        memory.i32[(agent.block + AgentBlock.at.steps) / 4] = 0; // a counter, not part of the state
+        visit();
+      }
+    }
+    memory.u8.set(state);
+    if (ended) ends.add(finalValues(system));
+  }
+  memory.u8.set(initial);
+  return { states: seen.size, ends };
+}
+
+/** A port with a given outcome. */
+class ChoosingPort extends DirectPort {
+  readonly #outcome: number;
+  constructor(memory: MachineMemory, outcome: number) {
+    super(memory);
+    this.#outcome = outcome;
+  }
+  override choose(): number {
+    return this.#outcome;
+  }
+}
+
+function outcomesOf(agent: ToyAgent): number {
+  const instruction = agent.program[STEPS.indexOf(agent.step)];
+  return instruction?.op === "choose" ? instruction.count : 1;
+}
+
+/** The shared words and the agents' registers of the present state. */
+export function finalValues(system: Toy): string {
   const words = Array.from({ length: (system.mutable[0].bytes - system.shared) / 4 }, (_, x) => system.word(x));
-  const agents = system.toys.map((agent) => `${agent.step === HALTED ? "." : "w"}${[...agent.locals32.slice(0, 4)]}`);
-  return `${words}|${agents}|${engine.actorNames.length}`;
+  const agents = system.toys.map((agent) => `${agent.halted ? "ended" : "waits"} ${[...agent.locals32.slice(0, 2)]}`);
+  return `${words} | ${agents.join(" | ")}`;
+}
+
+/** A random program: loads, stores, exchanges, waits, jumps and choices over `words` shared words. */
+export function randomProgram(random: Random, words: number): Instruction[] {
+  const length = 2 + random.below(4);
+  return Array.from({ length }, (): Instruction => {
+    const x = random.below(words);
+    const r = random.below(2);
+    const value = random.below(3);
+    switch (random.below(8)) {
+      case 0:
+      case 1:
+        return { op: "load", r, x };
+      case 2:
+      case 3:
+        return { op: "store", x, value: 1 + value };
+      case 4:
+        return { op: "storeRegister", x, r };
+      case 5:
+        return { op: "swap", r, x, value };
+      case 6:
+        return random.below(2) === 0 ? { op: "wait", x, value } : { op: "choose", r, count: 2 };
+      default:
+        return { op: "jumpUnless", r, value, to: random.below(length + 1) };
+    }
+  });
 }
