@@ -3,7 +3,8 @@
  * 15.36; Linux `arch/x86/virt/svm/sev.c`; sev.md, section e).
  *
  * The table lies in shared memory: one 16-byte entry for each 4 KiB page, in the form of {@linkcode RMP_ENTRY_RAW}. Its
- * undocumented half holds the permissions of the four VMPLs, four bits each from bit 0 on, and in bit 63 the lock that a
+ * undocumented half holds the permissions of the four VMPLs, four bits each from bit 0 on, in bit 16 whether a processor
+ * runs the VMSA in the page, and in bit 63 the lock that a
  * processor holds while it works on a 2 MiB region. Whether a page is part of a large one is told by the entry of the
  * 2 MiB-aligned address; everything else by the page's own entry, which an operation on a large page writes for all of
  * its 512 pages.
@@ -32,6 +33,8 @@ const LOCK = 12;
 const LOCKED: number = 0x8000_0000 | 0;
 /** Bits of a VMPL's permissions. */
 const PERMISSION_BITS = 4;
+/** A processor runs the VMSA in this page; above the permissions of the four levels. */
+const IN_USE = 1 << 16;
 /** Every permission of a VMPL. */
 const PERMISSIONS_ALL = 0xf;
 /** Attempts to take a lock that another processor holds, before a guest's instruction gives up waiting. */
@@ -175,6 +178,11 @@ export class Rmp {
     return (port.load32(this.#entry(firstOfLarge(page))) & LARGE) !== 0;
   }
 
+  /** Whether page `page` belongs to a guest or to the firmware. */
+  isAssigned(port: MemoryPort, page: number): boolean {
+    return this.#assigned(port, page);
+  }
+
   /** What the entry of `page` says. */
   entry(port: MemoryPort, page: number): RmpEntry {
     const at = this.#entry(page);
@@ -238,6 +246,16 @@ export class Rmp {
       (hi & (VMSA_HIGH | VALIDATED_HIGH)) === (VMSA_HIGH | VALIDATED_HIGH);
   }
 
+  /** Notes that a processor runs the VMSA in `page`; false when another one does already: VMRUN fails with VMSA_BUSY. */
+  tryEnter(port: MemoryPort, page: number): boolean {
+    return (port.or32(this.#entry(page) + PERMISSIONS, IN_USE) & IN_USE) === 0;
+  }
+
+  /** Ends what {@linkcode Rmp.tryEnter} began. */
+  leave(port: MemoryPort, page: number): void {
+    port.and32(this.#entry(page) + PERMISSIONS, ~IN_USE);
+  }
+
   // --- Instructions of the host -------------------------------------------------------------------------------------
 
   /** RMPUPDATE. Returns an `RmpResult`. */
@@ -255,6 +273,7 @@ export class Rmp {
     const wasLarge = this.isLarge(port, page);
     for (let each = page; each < page + count; each++) {
       if ((port.load32(this.#entry(each)) & IMMUTABLE) !== 0) return FAIL_PERMISSION;
+      if ((port.load32(this.#entry(each) + PERMISSIONS) & IN_USE) !== 0) return FAIL_INUSE;
     }
     if (count === 1 && wasLarge) return FAIL_OVERLAP;
     if (count > 1 && !wasLarge) {
