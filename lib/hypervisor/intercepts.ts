@@ -68,6 +68,7 @@ export const WRITE_INTERCEPT_MESSAGE: StepId = step<VirtualProcessor>("hyperviso
       break;
     case EXIT_SHUTDOWN:
       vp.noteExit(EXIT_KIND.unrecoverable);
+      forgetInstruction(vp);
       writeUnrecoverableMessage(vp);
       break;
     default:
@@ -87,6 +88,7 @@ export const WRITE_DELIVERABLE_MESSAGE: StepId = step<VirtualProcessor>(
   "hypervisor.write-deliverable-message",
   (vp) => {
     vp.noteExit(EXIT_KIND.deliverable);
+    forgetInstruction(vp);
     const sints = vp.takeDeliverableSints();
     if (sints !== 0) writeSintDeliverableMessage(vp, sints);
     else writeInterruptionDeliverableMessage(vp, vp.takeDeliverableInterruption());
@@ -101,6 +103,11 @@ export const WRITE_APIC_EOI_MESSAGE: StepId = step<VirtualProcessor>("hypervisor
   vp.setState(HypervisorVpState.at.eoi_vector, 0);
   return WRITE_ENTRY_REASON;
 });
+
+/** No instruction was intercepted: the length of an earlier one is not the message's. */
+function forgetInstruction(vp: VirtualProcessor): void {
+  vp.memory.i32[(vp.cpuState + cpu.exit_length) >>> 2] = 0;
+}
 
 /** Whether the page of a memory exit exists, so that VTL0 was denied it, rather than that nothing is there. */
 function accessedPageExists(vp: VirtualProcessor): boolean {

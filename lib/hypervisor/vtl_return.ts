@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { ACTIVITY_RUNNING, CpuState } from "../cpu/state.ts";
+import { ACTIVITY_HALTED, ACTIVITY_RUNNING, CpuState } from "../cpu/state.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { step, type StepId } from "../memory/steps.ts";
 import { ATTENTION } from "./attention.ts";
@@ -51,5 +51,6 @@ export const ENTER_VTL0: StepId = step<VirtualProcessor>("hypervisor.enter-vtl0"
     if (vp.deliverable) return vp.steps.deliverable;
     vp.port.or32(vp.cpuState + CpuState.at.attention, ATTENTION.VTL0_INTERRUPT);
   }
+  if (vp.activity === ACTIVITY_HALTED && vp.canWake) vp.activity = ACTIVITY_RUNNING;
   return vp.activity === ACTIVITY_RUNNING ? GUEST_RUN : PARKED;
 });
