@@ -188,6 +188,21 @@ export class ExitLog implements ExitObserver {
   }
 }
 
+/**
+ * Takes the record of an exit that was never completed out of the ring at byte offset `ring`, or nothing when there is
+ * none: the VMM crashed in it, or the run ended. The thread that writes it must have left.
+ */
+export function takeOpenRecord(memory: MachineMemory, ring: number): DataView | undefined {
+  if (memory.u32[(ring + OPEN) >>> 2] === 0) return undefined;
+  memory.u32[(ring + OPEN) >>> 2] = 0;
+  const accesses = memory.u32[(ring + ACCESSES) >>> 2];
+  const length = ExitRecordHeader.size + accesses * ExitAccess.size;
+  const record = new DataView(memory.u8.slice(ring + RECORD, ring + RECORD + length).buffer);
+  record.setUint32(header.length, length, true);
+  record.setUint32(header.accesses, accesses, true);
+  return record;
+}
+
 /** Takes every complete record out of the ring at byte offset `ring`. Each is a copy that the caller owns. */
 export function drainExitRing(memory: MachineMemory, ring: number): DataView[] {
   const { i32, u8 } = memory;

@@ -10,6 +10,7 @@ import { stepName } from "../memory/steps.ts";
 import { STEP_NS } from "./clock.ts";
 import { END, MachineHeader } from "./header.ts";
 import type { Machine } from "./machine.ts";
+import { settle } from "./settle.ts";
 
 /** A guest's step executes at most 2 to the power of this many instructions, less one. */
 const QUANTUM_BITS = 7;
@@ -67,6 +68,7 @@ export class DeterministicRuntime {
       onTurn?.();
       await new Promise((resolve) => setTimeout(resolve, 0));
     }
+    settle(this.agents);
     onTurn?.();
   }
 

@@ -8,7 +8,6 @@
 import {
   ACTIVITY_HALTED,
   ACTIVITY_RUNNING,
-  ACTIVITY_SHUTDOWN,
   ACTIVITY_WAIT_FOR_SIPI,
   CpuState,
   FLAG_IF,
@@ -84,7 +83,7 @@ export class Machine {
     this.workers = config.vps;
     this.#i32 = memory.i32;
     this.clock = new MachineClock(memory, map.header);
-    this.platform = new Platform(this, new DirectPort(memory), backend);
+    this.platform = new Platform(this, new DirectPort(memory, this.workers === 1), backend);
   }
 
   /**
@@ -223,14 +222,19 @@ export class Machine {
     return Atomics.load(this.#i32, (this.header + header.end) >>> 2);
   }
 
-  /** Ends the machine for `reason`; the first reason stays. Returns whether it was the first. */
+  /**
+   * Ends the machine for `reason` and asks everybody to leave: no guest executes another instruction once it has heard of
+   * it. The first reason stays; returns whether this was the first.
+   */
   finish(reason: number, vp: number, exitValue = 0): boolean {
     const word = (this.header + header.end) >>> 2;
     // The details are written first; of two that end the machine at once, the words of either may stay.
     if (Atomics.load(this.#i32, word) !== END.NONE) return false;
     this.#i32[(this.header + header.end_vp) >>> 2] = vp;
     this.#i32[(this.header + header.exit_value) >>> 2] = exitValue;
-    return Atomics.compareExchange(this.#i32, word, END.NONE, reason) === END.NONE;
+    if (Atomics.compareExchange(this.#i32, word, END.NONE, reason) !== END.NONE) return false;
+    this.requestShutdown();
+    return true;
   }
 
   /** Whether workers are to leave. */
@@ -242,11 +246,14 @@ export class Machine {
   requestShutdown(): void {
     Atomics.store(this.#i32, (this.header + header.shutdown) >>> 2, 1);
     for (let vp = 0; vp < this.config.vps; vp++) {
-      Atomics.or(this.#i32, (this.map.cpuStates + vp * CpuState.size + cpu.attention) >>> 2, ATTENTION.SHUTDOWN);
+      Atomics.or(this.#i32, (this.map.cpuStates + vp * CpuState.size + cpu.attention) >>> 2, ATTENTION.SHUTDOWN | ATTENTION.STOP);
     }
   }
 
-  /** Whether no VP can ever run again: each is halted with interrupts off, shut down, or was never started. */
+  /**
+   * Whether no VP can ever run again: each is halted with interrupts off or was never started. A VP that has shut down is
+   * about to end the machine with its triple fault.
+   */
   allHalted(): boolean {
     for (let vp = 0; vp < this.config.vps; vp++) if (!this.#isHalted(vp)) return false;
     return true;
@@ -259,7 +266,6 @@ export class Machine {
     switch (word(cpu.activity)) {
       case ACTIVITY_HALTED:
         return (word(cpu.rflags) & FLAG_IF) === 0 && word(cpu.event) === 0;
-      case ACTIVITY_SHUTDOWN:
       case ACTIVITY_WAIT_FOR_SIPI:
         return true;
       default:

@@ -51,6 +51,7 @@ export class Platform {
   readonly #backend: BackendLink | undefined;
   readonly #cpuid: CpuidTable;
   readonly #vmm: VmmPartition;
+  #waitsAfterEnd = 0;
   readonly #kernel = new Map<number, KernelVpParts>();
   readonly #logs = new Map<number, ExitLog>();
   #sidecar: SidecarPlatform | undefined;
@@ -73,7 +74,7 @@ export class Platform {
       setExtInt: (level) => this.#setExtInt(level),
       clock: () => clock.now(),
       onExit: (value) => machine.finish(END.EXIT_PORT, 0, value),
-    });
+    }, machine.workers === 1);
     this.#vmm = {
       ...NO_HYPERCALL_SERVICES,
       overlayCpuid: (leaf, _subleaf, results) => this.#overlayCpuid(leaf, results),
@@ -265,13 +266,17 @@ export class Platform {
 
   /**
    * A ring is full: waits a moment for the main thread to empty it, or empties it where this is that thread. False when
-   * the machine ends.
+   * the machine has ended and nobody empties it any more.
    */
   #waitForMain(): boolean {
     const machine = this.#machine;
-    if (machine.onFull !== undefined) machine.onFull();
-    else Atomics.wait(machine.memory.i32, (machine.header + header.shutdown) >>> 2, 0, FULL_WAIT_MS);
-    return !machine.shutdown;
+    if (machine.onFull !== undefined) {
+      machine.onFull();
+      return true;
+    }
+    const shutdown = machine.shutdown ? 1 : 0;
+    Atomics.wait(machine.memory.i32, (machine.header + header.shutdown) >>> 2, shutdown, FULL_WAIT_MS);
+    return shutdown === 0 || this.#waitsAfterEnd++ < FULL_WAITS_AFTER_END;
   }
 
   #acknowledgeExtInt(): number {
@@ -320,5 +325,7 @@ export class Platform {
 
 /** Longest wait in milliseconds of a processor whose device's output ring is full. */
 const FULL_WAIT_MS = 1;
+/** How often it waits when the machine has ended: the main thread empties the rings while it waits for the workers. */
+const FULL_WAITS_AFTER_END = 200;
 /** Time of day at which a deterministic machine starts: 2026-01-01T00:00:00Z in milliseconds since 1970. */
 const DETERMINISTIC_EPOCH_MS = 1_767_225_600_000;

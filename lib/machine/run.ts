@@ -4,7 +4,7 @@
  * @module
  */
 import { CpuState } from "../cpu/state.ts";
-import { drainExitRing, EXIT_RING_SIZE } from "../hypervisor/exit_log.ts";
+import { drainExitRing, EXIT_RING_SIZE, takeOpenRecord } from "../hypervisor/exit_log.ts";
 import { EXIT_KINDS, type ExitKind, HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { stepName } from "../memory/steps.ts";
 import { type GuestCrash, lastGuestCrash } from "../vtl2/handlers/msr.ts";
@@ -113,6 +113,7 @@ export async function runMachine(machine: Machine, options: RunOptions = {}): Pr
     result = await new ConcurrentRuntime(machine).run(turn);
   }
   drain();
+  if (result.clean) takeOpenRecords(machine, options);
   return report(machine, (performance.now() - started) / 1000, result);
 }
 
@@ -128,6 +129,15 @@ function drainOutput(machine: Machine, options: RunOptions): void {
     for (const record of drainExitRing(machine.memory, machine.map.exitRings + vp * EXIT_RING_SIZE)) {
       options.onExit?.(record);
     }
+  }
+}
+
+/** Passes on the records of exits that were under way at the end. */
+function takeOpenRecords(machine: Machine, options: RunOptions): void {
+  if (!machine.config.recordExits) return;
+  for (let vp = 0; vp < machine.config.vps; vp++) {
+    const record = takeOpenRecord(machine.memory, machine.map.exitRings + vp * EXIT_RING_SIZE);
+    if (record !== undefined) options.onExit?.(record);
   }
 }
 

@@ -7,6 +7,7 @@ import type { Agent } from "../memory/agent.ts";
 import { Doorbell } from "./doorbell.ts";
 import { takeFusedSteps } from "./fused_steps.ts";
 import type { Machine } from "./machine.ts";
+import { settle } from "./settle.ts";
 
 /** Steps taken of one agent before the worker looks at timers, at its other agents and at the shutdown word. */
 const STEPS_PER_TURN = 256;
@@ -33,6 +34,7 @@ export function runWorker(machine: Machine, worker: number): void {
       idle = 0;
     }
   }
+  settle(agents);
 }
 
 /** Gives each agent a turn; returns whether any took a step. */
