@@ -53,6 +53,10 @@ const DR7_ENABLES = 0xff;
 const DECODE_WINDOW = 512;
 /** Bytes of a page. */
 const PAGE_BYTES = 4096;
+/** How far before a block's first byte its code span begins, see `codeLo`: a store of up to 16 bytes can reach into it. */
+const CODE_BEFORE = 15;
+/** Masks of the lowest 0 to 8 bytes. */
+const LOW_BYTES = BigUint64Array.from({ length: 9 }, (_, bytes) => (1n << BigInt(8 * bytes)) - 1n);
 /** Most different instructions listed in `unimplemented`. */
 const UNIMPLEMENTED_MAX = 256;
 
@@ -182,16 +186,29 @@ export class Cpu extends CpuUpdate {
     this.s32[RIP + 1] = hi;
   }
 
-  /** Copies the bytes of the instruction at RIP into the exit record, as far as they can be read without a fault. */
-  recordInstructionBytes(): void {
-    const s32 = this.s32;
-    const length = Math.min(s32[EXIT_LENGTH], INSTRUCTION_BYTES_MAX);
+  /**
+   * Puts the bytes of `i`, the instruction of the running block that RIP points to, into the exit record, as far as they
+   * can be read without a fault. What is left of the sixteen bytes is zero.
+   */
+  recordInstructionBytes(i: Insn): void {
+    const { s32, s64, dv } = this;
+    const length = i.length;
+    const place = this.codeLo + CODE_BEFORE;
+    if (place >= 0 && i.offset + length <= this.codeSpan - CODE_BEFORE) {
+      const first = place + i.offset;
+      s64[EXIT_BYTES >> 3] = dv.getBigUint64(first, true) & LOW_BYTES[length > 8 ? 8 : length];
+      s64[(EXIT_BYTES >> 3) + 1] = length > 8 ? dv.getBigUint64(first + 8, true) & LOW_BYTES[length - 8] : 0n;
+      s32[EXIT_BYTE_COUNT] = length;
+      return;
+    }
+    s64[EXIT_BYTES >> 3] = 0n;
+    s64[(EXIT_BYTES >> 3) + 1] = 0n;
     let count = 0;
     try {
       while (count < length) {
-        const place = this.translateFetch((this.#linear() + count) | 0, this.long64 ? s32[RIP + 1] : 0);
-        if (place < 0) break;
-        this.s8[EXIT_BYTES + count] = this.m8[place];
+        const at = this.translateFetch((this.#linear() + count) | 0, this.long64 ? s32[RIP + 1] : 0);
+        if (at < 0) break;
+        this.s8[EXIT_BYTES + count] = this.m8[at];
         count++;
       }
     } catch (thrown) {

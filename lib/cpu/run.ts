@@ -764,6 +764,7 @@ export function run(cpu: Cpu, instructions: number): number {
             s32[RIP] = ripLo;
             s32[RIP + 1] = ripHi;
             goBack(cpu, i);
+            cpu.recordInstructionBytes(i);
             left++;
             return finish(cpu, instructions - left, s32[EXIT_REASON]);
           }
@@ -786,6 +787,7 @@ export function run(cpu: Cpu, instructions: number): number {
       cpu.stop = 0;
       if (thrown === cpu.leaveSignal) {
         goBack(cpu, i);
+        cpu.recordInstructionBytes(i);
         s32[EXIT_REASON] = cpu.leaveSignal.reason;
         return finish(cpu, instructions - left, cpu.leaveSignal.reason);
       }

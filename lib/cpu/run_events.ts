@@ -28,6 +28,7 @@ const NMI_MASKED = at.nmi_masked >> 2;
 const INSTRUCTIONS = at.instructions >> 2;
 const EXIT_REASON = at.exit_reason >> 2;
 const EXIT_LENGTH = at.exit_length >> 2;
+const EXIT_BYTE_COUNT = at.exit_byte_count >> 2;
 
 /** What `boundary` and `except` return when execution goes on. */
 export const GO_ON: number = -1;
@@ -63,6 +64,7 @@ export function except(cpu: Cpu, i: Insn): number {
     s32[RFLAGS] |= state.FLAG_RF;
   }
   if (cpu.interceptException(vector, hasError, error)) {
+    cpu.recordInstructionBytes(i);
     cpu.stop = 0;
     return s32[EXIT_REASON];
   }
@@ -83,6 +85,7 @@ export function inject(cpu: Cpu, vector: number, hasError: boolean, error: numbe
     // The frame or a table lies where the bus has no memory; the event is pending again.
     cpu.updateSlow();
     cpu.s32[EXIT_LENGTH] = 0;
+    cpu.s32[EXIT_BYTE_COUNT] = 0;
     return cpu.leaveSignal.reason;
   }
   cpu.updateSlow();

@@ -29,11 +29,16 @@ const SLEEP_MS_MAX = 5;
 export class DeviceLock {
   readonly #memory: MachineMemory;
   readonly #at: number;
+  readonly #alone: boolean;
 
-  /** A lock in the word at byte offset `at`; zero is the unlocked state. */
-  constructor(memory: MachineMemory, at: number) {
+  /**
+   * A lock in the word at byte offset `at`; zero is the unlocked state. `alone` says that one thread only uses what it
+   * protects: then nobody can hold it when it is asked for, and it is not taken.
+   */
+  constructor(memory: MachineMemory, at: number, alone = false) {
     this.#memory = memory;
     this.#at = at;
+    this.#alone = alone;
   }
 
   /** Whether nobody holds it now. Reads only. */
@@ -48,11 +53,13 @@ export class DeviceLock {
 
   /** Takes the lock, waiting for it as long as it takes. */
   lock(port: MemoryPort): void {
+    if (this.#alone) return;
     if (port.compareExchange32(this.#at, FREE, HELD) !== FREE) this.#wait(port);
   }
 
   /** Gives the lock back. Only its holder may call this. */
   unlock(port: MemoryPort): void {
+    if (this.#alone) return;
     if (port.compareExchange32(this.#at, HELD, FREE) === HELD) return;
     port.exchange32(this.#at, HANDED_OVER);
     const woken = Atomics.notify(this.#memory.i32, this.#at >>> 2, 1);

@@ -188,12 +188,15 @@ export class DeviceSet implements Devices {
   readonly #pit: Pit;
   readonly #rtc: Rtc;
 
-  /** The devices whose {@linkcode DeviceState} is at byte offset `base`, a multiple of 64. */
-  constructor(memory: MachineMemory, port: MemoryPort, base: number, hooks: DeviceHooks) {
+  /**
+   * The devices whose {@linkcode DeviceState} is at byte offset `base`, a multiple of 64. `alone` says that one thread only
+   * uses them, see {@linkcode DeviceLock}.
+   */
+  constructor(memory: MachineMemory, port: MemoryPort, base: number, hooks: DeviceHooks, alone = false) {
     this.#memory = memory;
     this.#base = base;
     this.#hooks = hooks;
-    this.lock = new DeviceLock(memory, base + LOCK);
+    this.lock = new DeviceLock(memory, base + LOCK, alone);
     this.serialOutput = new ByteRing(memory, port, base + DeviceState.at.serial, SerialRing);
     this.debugOutput = new ByteRing(memory, port, base + DeviceState.at.debug, DebugRing);
     this.pic = new PicPair(memory, base + DeviceState.at.pic, (level) => hooks.setExtInt(level));

@@ -178,7 +178,7 @@ export class VirtualProcessor extends Agent {
 
   /** Bits of the attention word, which others set. */
   get attention(): number {
-    return Atomics.load(this.#i32, (this.cpuState + cpuAt.attention) >>> 2);
+    return this.port.load32(this.cpuState + cpuAt.attention);
   }
 
   /** Whether VTL0 has interrupts on and no interrupt shadow. */

@@ -54,43 +54,65 @@ export interface MemoryPort {
   choose(count: number): number;
 }
 
-/** Accesses straight to memory; locked ones are sequentially consistent `Atomics`. */
+/**
+ * Whether the host orders plain accesses as x86 does: loads are not passed by later accesses, stores become visible in
+ * program order. V8 emits one instruction for each access to a typed array on a shared buffer and neither merges nor
+ * moves such accesses, so that these are the modelled processor's own plain loads and stores. An `Atomics` access is a
+ * call that costs several times as much, and elsewhere the only way to get the order.
+ */
+const HOST_IS_X86: boolean = Deno.build.arch === "x86_64";
+
+/**
+ * Accesses straight to memory. Loads and plain stores are as ordered as x86's are, and no more: a store may still be in the
+ * store buffer when a later load is made. Locked accesses are `Atomics`.
+ */
 export class DirectPort implements MemoryPort {
   readonly #u8: Uint8Array<SharedArrayBuffer>;
   readonly #u16: Uint16Array<SharedArrayBuffer>;
   readonly #i32: Int32Array<SharedArrayBuffer>;
   readonly #u64: BigUint64Array<SharedArrayBuffer>;
+  /** A word that nobody looks at: a locked access to it drains the store buffer. */
+  readonly #fence: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(4));
+  readonly #alone: boolean;
 
-  /** A port to `memory`. */
-  constructor(memory: MachineMemory) {
+  /**
+   * A port to `memory`. `alone` says that one thread only takes steps in it, so that there is nobody against whom a fence
+   * could order anything.
+   */
+  constructor(memory: MachineMemory, alone = false) {
     this.#u8 = memory.u8;
     this.#u16 = memory.u16;
     this.#i32 = memory.i32;
     this.#u64 = memory.u64;
+    this.#alone = alone;
   }
   load8(at: number): number {
-    return Atomics.load(this.#u8, at);
+    return HOST_IS_X86 ? this.#u8[at] : Atomics.load(this.#u8, at);
   }
   load16(at: number): number {
-    return Atomics.load(this.#u16, at >>> 1);
+    return HOST_IS_X86 ? this.#u16[at >>> 1] : Atomics.load(this.#u16, at >>> 1);
   }
   load32(at: number): number {
-    return Atomics.load(this.#i32, at >>> 2);
+    return HOST_IS_X86 ? this.#i32[at >>> 2] : Atomics.load(this.#i32, at >>> 2);
   }
   load64(at: number): bigint {
-    return Atomics.load(this.#u64, at >>> 3);
+    return HOST_IS_X86 ? this.#u64[at >>> 3] : Atomics.load(this.#u64, at >>> 3);
   }
   store8(at: number, value: number): void {
-    Atomics.store(this.#u8, at, value);
+    if (HOST_IS_X86) this.#u8[at] = value;
+    else Atomics.store(this.#u8, at, value);
   }
   store16(at: number, value: number): void {
-    Atomics.store(this.#u16, at >>> 1, value);
+    if (HOST_IS_X86) this.#u16[at >>> 1] = value;
+    else Atomics.store(this.#u16, at >>> 1, value);
   }
   store32(at: number, value: number): void {
-    Atomics.store(this.#i32, at >>> 2, value);
+    if (HOST_IS_X86) this.#i32[at >>> 2] = value;
+    else Atomics.store(this.#i32, at >>> 2, value);
   }
   store64(at: number, value: bigint): void {
-    Atomics.store(this.#u64, at >>> 3, value);
+    if (HOST_IS_X86) this.#u64[at >>> 3] = value;
+    else Atomics.store(this.#u64, at >>> 3, value);
   }
   exchange8(at: number, value: number): number {
     return Atomics.exchange(this.#u8, at, value);
@@ -120,7 +142,7 @@ export class DirectPort implements MemoryPort {
     this.#u8.fill(0, at, at + length);
   }
   fence(): void {
-    // Atomics are sequentially consistent already.
+    if (!this.#alone) Atomics.add(this.#fence, 0, 1);
   }
   choose(_count: number): number {
     return 0;
