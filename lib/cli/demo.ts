@@ -20,7 +20,7 @@ import { exitCodeOf, printEnd, printHistogram, runJson } from "./run_report.ts";
 const DEMO_SCHEMA = 1;
 
 /** The platforms that the demo shows, in order. */
-const DEMO_PLATFORMS: readonly RunPlatform[] = ["kernel"];
+const DEMO_PLATFORMS: readonly RunPlatform[] = ["kernel", "sidecar"];
 
 /** Guest RAM in bytes. */
 const DEMO_RAM_BYTES = 16 * 1024 ** 2;

@@ -12,7 +12,7 @@ import { UsageError } from "./errors.ts";
 import { type Flag, integer, optionalInteger, policyChoices, size, word } from "./flags.ts";
 
 /** The platforms on which guests run, the default of `run` first. A platform that is wired is one more word here. */
-export const RUN_PLATFORMS = ["kernel", "bare"] as const satisfies readonly Platform[];
+export const RUN_PLATFORMS = ["kernel", "bare", "sidecar"] as const satisfies readonly Platform[];
 
 /** A platform on which guests run. */
 export type RunPlatform = (typeof RUN_PLATFORMS)[number];

@@ -120,7 +120,8 @@ export async function runMachine(machine: Machine, options: RunOptions = {}): Pr
 /** Empties the output rings and the exit rings. */
 function drainOutput(machine: Machine, options: RunOptions): void {
   const { pc } = machine.platform;
-  for (const ring of pc === undefined ? [] : [pc.serialOutput, pc.debugOutput]) {
+  // Nothing tells in which order the two were written; firmware's debug text comes before a console's.
+  for (const ring of pc === undefined ? [] : [pc.debugOutput, pc.serialOutput]) {
     const bytes = ring.drain();
     if (bytes.length > 0) options.onSerial?.(bytes);
   }
