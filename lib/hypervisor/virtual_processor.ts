@@ -225,7 +225,7 @@ export class VirtualProcessor extends Agent {
       this.port.or32(this.cpuState + cpuAt.attention, ATTENTION.STOP);
       return -1;
     }
-    if (this.apic.extIntPending) {
+    if (this.apic.extIntPending && this.apic.acknowledgeExtInt()) {
       const vector = this.#acknowledgePic();
       if (vector >= 0) return vector;
     }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { array, bytes, u32, u64 } from "../layout/field_type.ts";
+import { bytes, u32, u64 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import { POLICIES_MAX } from "../memory/policy.ts";
 
@@ -27,6 +27,12 @@ export const END = {
   STUCK: 7,
   /** A worker failed. */
   WORKER_FAILED: 8,
+  /** An encrypted guest asked its host for termination; the exit value is the low half of its request. */
+  GUEST_TERMINATED: 9,
+  /** The host of an encrypted guest refused to go on. */
+  HOST_STOPPED: 10,
+  /** VMRUN of an encrypted guest failed; the exit value is the exit code. */
+  ENTRY_FAILED: 11,
 } as const;
 
 /** Names of {@linkcode END} as `run --json` prints them. */
@@ -40,6 +46,9 @@ export const END_NAMES = [
   "interrupted",
   "stuck",
   "worker-failed",
+  "guest-terminated",
+  "host-stopped",
+  "entry-failed",
 ] as const;
 
 /** How a machine ended. */
@@ -72,8 +81,7 @@ export const MachineHeader = structure("MachineHeader", 4096, [
   ["hotplug_lock", 348, u32, "Linux's hot-plug lock: VP that is being brought online, or 0"],
   reserved(352, 32),
   ["policies", 384, bytes(POLICIES_MAX), "Chosen value of each policy, by its index"],
-  ["host_msrs", 512, array(u64, 8), "Crash parameters that the host's VMM holds (bare)"],
-  reserved(576, 3520),
+  reserved(512, 3584),
 ], "Not a structure of the modelled machine");
 
 /** "EXBX", the first word of a machine's header. */

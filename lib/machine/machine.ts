@@ -5,19 +5,13 @@
  *
  * @module
  */
-import {
-  ACTIVITY_HALTED,
-  ACTIVITY_RUNNING,
-  ACTIVITY_WAIT_FOR_SIPI,
-  CpuState,
-  FLAG_IF,
-} from "../cpu/state.ts";
+import { ACTIVITY_HALTED, ACTIVITY_RUNNING, ACTIVITY_WAIT_FOR_SIPI, CpuState, FLAG_IF } from "../cpu/state.ts";
 import { resetCpu } from "../cpu/reset.ts";
 import type { DeviceBackend } from "../devices/backend.ts";
 import { ATTENTION } from "../hypervisor/attention.ts";
 import { CPU_SIGNATURE } from "../hypervisor/cpuid.ts";
 import { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
-import { HypervisorVpState } from "../hypervisor/vp_state.ts";
+import { EXIT_KIND, HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { Agent } from "../memory/agent.ts";
 import { MachineMemory } from "../memory/machine_memory.ts";
 import { DirectPort } from "../memory/port.ts";
@@ -246,7 +240,11 @@ export class Machine {
   requestShutdown(): void {
     Atomics.store(this.#i32, (this.header + header.shutdown) >>> 2, 1);
     for (let vp = 0; vp < this.config.vps; vp++) {
-      Atomics.or(this.#i32, (this.map.cpuStates + vp * CpuState.size + cpu.attention) >>> 2, ATTENTION.SHUTDOWN | ATTENTION.STOP);
+      Atomics.or(
+        this.#i32,
+        (this.map.cpuStates + vp * CpuState.size + cpu.attention) >>> 2,
+        ATTENTION.SHUTDOWN | ATTENTION.STOP,
+      );
     }
   }
 
@@ -255,8 +253,23 @@ export class Machine {
    * about to end the machine with its triple fault.
    */
   allHalted(): boolean {
-    for (let vp = 0; vp < this.config.vps; vp++) if (!this.#isHalted(vp)) return false;
-    return true;
+    // A processor looked at early may have been woken by one that halted before it was looked at itself. Then the former
+    // has not halted again without counting it.
+    const halts = this.#halts();
+    for (let look = 0; look < 2; look++) {
+      for (let vp = 0; vp < this.config.vps; vp++) if (!this.#isHalted(vp)) return false;
+    }
+    return this.#halts() === halts;
+  }
+
+  /** How often processors have executed HLT. */
+  #halts(): number {
+    let halts = 0;
+    for (let vp = 0; vp < this.config.vps; vp++) {
+      const exits = this.platform.partition.vpState(vp) + HypervisorVpState.at.exits;
+      halts += this.memory.u32[(exits >>> 2) + 2 * EXIT_KIND.hlt];
+    }
+    return halts;
   }
 
   #isHalted(vp: number): boolean {

@@ -13,6 +13,7 @@
 import { CpuState } from "../cpu/state.ts";
 import { DeviceMailbox } from "../devices/backend.ts";
 import { DEVICES_SIZE } from "../devices/device_set.ts";
+import { HOST_MSRS_SIZE } from "../host/host_msrs.ts";
 import { facilityBytes } from "../hypervisor/facilities.ts";
 import { EXIT_RING_SIZE } from "../hypervisor/exit_log.ts";
 import { partitionBytes, type PartitionConfig } from "../hypervisor/partition.ts";
@@ -22,6 +23,7 @@ import { kernelPagesBytes } from "../vtl2/kernel_pages.ts";
 import type { MachineConfig } from "./config.ts";
 import { DoorbellWords } from "./doorbell.ts";
 import { MachineHeader } from "./header.ts";
+import { hostAgents, hostWorkers, sevRegionBytes } from "./sev_platform.ts";
 import { sidecarAgents, sidecarPagesBytes } from "./sidecar_platform.ts";
 
 /** Alignment of regions that different processors use. */
@@ -47,10 +49,14 @@ export class MachineMap {
   readonly facilities: number;
   /** State of the devices: of a PC or of the recorded programs. */
   readonly devices: number;
+  /** The MSRs that a host's VMM keeps, {@linkcode HOST_MSRS_SIZE} bytes a VP. */
+  readonly hostMsrs: number;
   /** One `DeviceMailbox` a VP. */
   readonly mailboxes: number;
   /** One exit ring a VP, when exits are recorded. */
   readonly exitRings: number;
+  /** State of an encrypted guest and of its host. */
+  readonly sev: number;
   /** Bytes in all. */
   readonly bytes: number;
 
@@ -66,14 +72,17 @@ export class MachineMap {
       return at;
     };
     this.header = take(MachineHeader.size, PAGE_SIZE);
-    this.doorbells = take(vps * DoorbellWords.size);
-    this.agents = take((vps + sidecarAgents(config)) * AgentBlock.size);
+    this.doorbells = take((vps + hostWorkers(config)) * DoorbellWords.size);
+    this.agents = take((vps + sidecarAgents(config) + hostAgents(config)) * AgentBlock.size);
     this.cpuStates = take(vps * CpuState.size);
     this.partition = take(partitionBytes({ vps, ramBytes, vtl2Bytes: this.vtl2Bytes }), PAGE_SIZE);
     this.facilities = take(facilityBytes(vps));
     this.devices = take(DEVICES_SIZE);
+    this.hostMsrs = take(vps * HOST_MSRS_SIZE);
     this.mailboxes = take(vps * DeviceMailbox.size);
     this.exitRings = take(config.recordExits ? vps * EXIT_RING_SIZE : 0);
+    this.sev = take(0, PAGE_SIZE);
+    next += sevRegionBytes(config, this.sev);
     this.bytes = next;
   }
 
@@ -87,6 +96,7 @@ export class MachineMap {
       base: this.partition,
       cpuState: { base: this.cpuStates, stride: CpuState.size, attention: CpuState.at.attention },
       doorbells: { base: this.doorbells, stride: DoorbellWords.size },
+      ...(hostWorkers(config) === 0 ? {} : { hostDoorbell: this.doorbells + config.vps * DoorbellWords.size }),
     };
   }
 }

@@ -11,8 +11,9 @@ import { DeviceSet, LockedDevices } from "../devices/device_set.ts";
 import { LoggedDevices } from "../devices/logged.ts";
 import { RecordedDevices } from "../devices/recorded.ts";
 import { BareBus, BareVp } from "../host/bare_vp.ts";
-import { hostMsrs } from "../host/host_msrs.ts";
-import { deliver } from "../hypervisor/apic/delivery.ts";
+import { HOST_MSRS_SIZE, hostMsrs } from "../host/host_msrs.ts";
+import { deliver, type InterruptRequest } from "../hypervisor/apic/delivery.ts";
+import { DELIVERY_MODE } from "../hypervisor/apic/registers.ts";
 import { ATTENTION } from "../hypervisor/attention.ts";
 import { type CpuidTable, MachineCpuid, RecordedCpuid } from "../hypervisor/cpuid.ts";
 import { EXIT_RING_SIZE, ExitLog } from "../hypervisor/exit_log.ts";
@@ -35,6 +36,7 @@ import type { VmmCrash, VmmPartition } from "../vtl2/vmm_vp.ts";
 import { decodeMsi } from "../hypervisor/apic/msi.ts";
 import { CRASH_TEXT_MAX, END, MachineHeader } from "./header.ts";
 import type { Machine } from "./machine.ts";
+import { hasVtl2 } from "./machine_map.ts";
 import { SidecarPlatform } from "./sidecar_platform.ts";
 
 const header = MachineHeader.at;
@@ -70,7 +72,7 @@ export class Platform {
     this.registers = new VpRegisters(this.facilities);
     this.#cpuid = config.cpuid === undefined ? new MachineCpuid(config.vps) : new RecordedCpuid(config.cpuid);
     this.pc = config.devices === "recorded" ? undefined : new DeviceSet(memory, port, map.devices, {
-      raiseInterrupt: (address, data) => deliver(this.facilities, decodeMsi(address, data)),
+      raiseInterrupt: (address, data) => this.#raiseInterrupt(decodeMsi(address, data)),
       setExtInt: (level) => this.#setExtInt(level),
       clock: () => clock.now(),
       onExit: (value) => machine.finish(END.EXIT_PORT, 0, value),
@@ -166,7 +168,7 @@ export class Platform {
       index,
       new BareBus(this.#busParts(index), {
         devices,
-        msrs: hostMsrs(memory, map.header + header.host_msrs, devices),
+        msrs: hostMsrs(memory, map.hostMsrs + index * HOST_MSRS_SIZE, devices),
         cpuid: (leaf, results) => this.#overlayCpuid(leaf, results),
         waitForDevice: () => this.#waitForMain(),
       }),
@@ -284,6 +286,8 @@ export class Platform {
     if (pc === undefined) return -1;
     pc.lock.lock(this.#port);
     const vector = pc.acknowledgeExtInt();
+    // The output may have stayed high, for a further request: that is no change that would be told.
+    if (pc.pic.output) this.#setExtInt(true);
     pc.lock.unlock(this.#port);
     return vector;
   }
@@ -299,8 +303,14 @@ export class Platform {
   /** The interrupt controllers' output changed: VP 0 is the one that takes their interrupts. */
   #setExtInt(level: boolean): void {
     if (!level) return;
-    if (this.#machine.config.platform === "bare") this.facilities.apic(0).assertLint(0);
+    if (!hasVtl2(this.#machine.config)) this.facilities.apic(0).raiseExtInt();
     else wakeVmm(this.facilities, this.#machine.map.vtl2, 0, WAKE.EXTINT);
+  }
+
+  /** A message of the I/O APIC. One of type ExtINT goes the way of the interrupt controllers' own output. */
+  #raiseInterrupt(request: InterruptRequest): void {
+    if (request.mode === DELIVERY_MODE.EXTINT) this.#setExtInt(true);
+    else deliver(this.facilities, request);
   }
 
   #levelEoi(vp: number, vector: number): void {

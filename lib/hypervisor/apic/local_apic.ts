@@ -253,8 +253,7 @@ export class LocalApic {
         this.#host.signal(this.vp, ATTENTION.SIPI);
         return true;
       case DELIVERY_MODE.EXTINT:
-        this.#port.or32(this.#base + EXTINT_AT, 1);
-        this.#host.signal(this.vp, ATTENTION.VTL0_INTERRUPT);
+        this.raiseExtInt();
         return true;
       default:
         // SMI and remote read: there is no SMM, and no current processor answers remote reads.
@@ -276,6 +275,12 @@ export class LocalApic {
     const entry = this.#port.load32(this.#base + ApicState.at.lvt + LVT_INDEX.LINT0 * 4);
     return (entry & LVT.MASKED) === 0 &&
       ((entry >>> LVT.DELIVERY_MODE_SHIFT) & LVT.DELIVERY_MODE) === DELIVERY_MODE.EXTINT;
+  }
+
+  /** An interrupt controller asks for the processor, whatever the APIC's own state: its vector comes from there. */
+  raiseExtInt(): void {
+    this.#port.or32(this.#base + EXTINT_AT, 1);
+    this.#host.signal(this.vp, ATTENTION.VTL0_INTERRUPT);
   }
 
   /** Whether an ExtINT message waits; its vector comes from the PIC. */
