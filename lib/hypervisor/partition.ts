@@ -11,7 +11,7 @@ import { u32, u64, u8 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import { type MachineMemory, PAGE_SHIFT, PAGE_SIZE } from "../memory/machine_memory.ts";
 import type { MemoryPort } from "../memory/port.ts";
-import type { Policy } from "../memory/policy.ts";
+import { type Policy, policyAt } from "../memory/policy.ts";
 import { ATTENTION } from "./attention.ts";
 import { HypervisorVpState } from "./vp_state.ts";
 
@@ -73,6 +73,8 @@ export interface PartitionConfig {
   readonly cpuState: { readonly base: number; readonly stride: number; readonly attention: number };
   /** Byte offset and stride of the doorbells, one per VP: a sequence word, then a word that says whether anyone sleeps on it. */
   readonly doorbells: { readonly base: number; readonly stride: number };
+  /** Byte offset of the doorbell of a worker that serves all VPs: the host's. */
+  readonly hostDoorbell?: number;
 }
 
 /** Alignment in bytes of per-VP state, so that two VPs share no cache line. */
@@ -135,7 +137,7 @@ export class Partition {
 
   /** The number of the chosen value of `policy`. */
   policy(policy: Policy): number {
-    return this.memory.u8[this.config.policies + policy.index];
+    return policyAt(this.memory.u8, this.config.policies, policy);
   }
 
   /** Whether guest page `gpn` is RAM of the lower VTLs. */
@@ -199,7 +201,11 @@ export class Partition {
    * before it looks for the last time, so that nobody needs to be told who has not said it.
    */
   ring(vp: number): void {
-    const word = (this.config.doorbells.base + vp * this.config.doorbells.stride) >>> 2;
+    this.#ringAt((this.config.doorbells.base + vp * this.config.doorbells.stride) >>> 2);
+    if (this.config.hostDoorbell !== undefined) this.#ringAt(this.config.hostDoorbell >>> 2);
+  }
+
+  #ringAt(word: number): void {
     if (Atomics.load(this.memory.i32, word + 1) === 0) return;
     Atomics.add(this.memory.i32, word, 1);
     Atomics.notify(this.memory.i32, word);

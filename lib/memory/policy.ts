@@ -85,6 +85,25 @@ export function policyOrder(): string[] {
   return all.map(({ name }) => name);
 }
 
+/** Policies that this thread has looked at, by number; see {@linkcode takeConsulted}. */
+const consulted = new Uint8Array(POLICIES_MAX);
+
+/** The number of the chosen value of `policy` in the policy area at byte offset `area`. Agents look at it nowhere else. */
+export function policyAt(u8: Uint8Array, area: number, policy: Policy): number {
+  consulted[policy.index] = 1;
+  return u8[area + policy.index];
+}
+
+/**
+ * The names of the policies that this thread has looked at since this was last asked. Two runs of the same agents whose
+ * choices differ only in policies that neither looked at are the same run.
+ */
+export function takeConsulted(): string[] {
+  const names = all.filter(({ index }) => consulted[index] !== 0).map(({ name }) => name);
+  consulted.fill(0);
+  return names;
+}
+
 /** All declared policies, by name. */
 export function policies(): readonly Policy[] {
   return [...all].sort((a, b) => a.name < b.name ? -1 : 1);

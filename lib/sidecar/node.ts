@@ -5,7 +5,7 @@
  */
 import { CommandPage, ControlPage, SidecarVpSharedMemory } from "../layout/hyperv/sidecar.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
-import type { Policy } from "../memory/policy.ts";
+import { type Policy, policyAt } from "../memory/policy.ts";
 import type { MemoryPort } from "../memory/port.ts";
 import { SidecarDriverState, THREAD_WORDS } from "./driver/state.ts";
 
@@ -126,7 +126,7 @@ export class SidecarNode {
 
   /** The number of the chosen value of `policy`. */
   policy(policy: Policy): number {
-    return this.memory.u8[this.#policies + policy.index];
+    return policyAt(this.memory.u8, this.#policies, policy);
   }
 
   /** Sends the request interrupt to processor `slot`. Sending an IPI drains the sender's store buffer. */

@@ -1,0 +1,18 @@
+/**
+ * The scenarios that come with exitbox.
+ *
+ * @module
+ */
+import { BadInput } from "../memory/bad_input.ts";
+import { suggestion } from "../memory/nearest_name.ts";
+import type { Scenario } from "./scenario.ts";
+
+/** All of them, in the order of lists. A new scenario is one more line here. */
+export const SCENARIOS: readonly Scenario[] = [];
+
+/** The scenario called `name`. Throws {@linkcode BadInput} that suggests the nearest name when there is none. */
+export function scenarioNamed(name: string): Scenario {
+  const found = SCENARIOS.find((candidate) => candidate.name === name);
+  if (found !== undefined) return found;
+  throw new BadInput(`Unknown scenario "${name}"${suggestion(name, SCENARIOS.map((known) => known.name))}`);
+}
