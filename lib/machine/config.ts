@@ -42,10 +42,19 @@ export interface MachineConfig {
   readonly recordExits: boolean;
   /** NUMA nodes over which the processors of the `sidecar` platform are spread; 1 when absent. */
   readonly sidecarNodes?: number;
+  /**
+   * The processors that the sidecar starts (the per-CPU overrides of its boot parameters); Linux starts the others, which
+   * handle their exits themselves. All but the base processors when absent.
+   */
+  readonly sidecarVps?: readonly number[];
   /** The processor on which the guest starts; VP 0 when absent. */
   readonly bootVp?: number;
   /** Sends a Halt intercept to VTL2 instead of parking the VP. */
   readonly haltIntercept?: boolean;
+  /** The host of an encrypted guest; `kvm` when absent. */
+  readonly host?: "kvm" | "vmd";
+  /** Whether the host of an encrypted guest has a worker of its own (when absent), or shares those of the processors. */
+  readonly hostPlacement?: "worker" | "processor";
 }
 
 /** Most virtual processors of a machine. */

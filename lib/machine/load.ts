@@ -20,6 +20,7 @@ import { SidecarTaskState } from "../sidecar/memory.ts";
 import { loadContext } from "../vtl2/kernel_start.ts";
 import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import type { Machine } from "./machine.ts";
+import { isEncrypted } from "./sev_platform.ts";
 
 const at = CpuState.at;
 
@@ -31,12 +32,18 @@ export function loadGuest(machine: Machine, image: GuestImage, modules: readonly
   const { memory, config } = machine;
   const ram = memory.u8.subarray(0, config.ramBytes);
   setInitialState(machine, loadImage(ram, image, { modules }));
+  launch(machine, image.segments);
 }
 
 /** Loads the embedded demo guest, told how many VPs there are, and starts VP 0 at it. Throws `BadInput` when it does not fit. */
 export function loadDemoGuest(machine: Machine): void {
   const { memory, config } = machine;
   setInitialState(machine, loadDemo(memory.u8.subarray(0, config.ramBytes), config.vps));
+}
+
+/** Encrypts what has been loaded, on the platforms that do; `ranges` are guest-physical. */
+export function launch(machine: Machine, ranges: readonly { address: number; memSize: number }[] = []): void {
+  if (isEncrypted(machine.config)) machine.platform.sev.launch(ranges);
 }
 
 /** Gives the processor on which the guest starts the registers of an initial state. */

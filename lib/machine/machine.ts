@@ -27,6 +27,7 @@ import { DoorbellWords } from "./doorbell.ts";
 import { END, HEADER_MAGIC, MachineHeader } from "./header.ts";
 import { hasVtl2, MachineMap } from "./machine_map.ts";
 import { Platform } from "./platform.ts";
+import { checkHost, hostWorkers, isEncrypted } from "./sev_platform.ts";
 
 const header = MachineHeader.at;
 const cpu = CpuState.at;
@@ -74,7 +75,7 @@ export class Machine {
     this.config = config;
     this.memory = memory;
     this.map = map;
-    this.workers = config.vps;
+    this.workers = config.vps + hostWorkers(config);
     this.#i32 = memory.i32;
     this.clock = new MachineClock(memory, map.header);
     this.platform = new Platform(this, new DirectPort(memory, this.workers === 1), backend);
@@ -86,6 +87,7 @@ export class Machine {
    */
   static create(config: MachineConfig, deterministic: boolean, backend?: DeviceBackend): Machine {
     checkConfig(config);
+    checkHost(config);
     const map = new MachineMap(config);
     const memory = MachineMemory.allocate(map.bytes);
     memory.u32[(map.header + header.magic) >>> 2] = HEADER_MAGIC;
@@ -126,7 +128,7 @@ export class Machine {
   agents(worker: number): readonly Agent[] {
     let agents = this.#agents.get(worker);
     if (agents === undefined) {
-      agents = this.platform.agents(worker, this.processor(worker));
+      agents = this.platform.agents(worker);
       this.#agents.set(worker, agents);
     }
     return agents;
@@ -185,6 +187,7 @@ export class Machine {
 
   /** Instructions that this thread's processors of `worker` met and do not implement, with how often. */
   unimplemented(worker: number): Map<string, number> {
+    if (worker >= this.config.vps) return new Map();
     const vp = this.processor(worker);
     const all = new Map(vp.cpu.unimplemented);
     const emulated = vp instanceof KernelVp ? vp.emulator.notEmulated : [];
@@ -200,7 +203,9 @@ export class Machine {
   progress(worker: number): Progress {
     const agents = this.agents(worker);
     const next = agents.find((agent) => agent.enabled);
-    const instructions = this.#i32[(this.processor(worker).cpuState + cpu.instructions) >>> 2];
+    const instructions = worker < this.config.vps
+      ? this.#i32[(this.processor(worker).cpuState + cpu.instructions) >>> 2]
+      : 0;
     return {
       steps: agents.reduce((steps, agent) => steps + agent.stepsTaken, instructions),
       waiting: next === undefined,
@@ -305,6 +310,7 @@ export class Machine {
       this.memory.u8[vp.state + HypervisorVpState.at.active_vtl] = hasVtl2(this.config) ? 2 : 0;
     }
     if (this.config.platform === "sidecar") this.platform.sidecar.powerOn();
+    if (isEncrypted(this.config)) this.platform.sev.powerOn();
   }
 }
 

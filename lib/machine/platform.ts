@@ -21,6 +21,7 @@ import { Facilities } from "../hypervisor/facilities.ts";
 import type { HypercallContext } from "../hypervisor/hypercalls/context.ts";
 import { GuestBus, type GuestBusParts } from "../hypervisor/guest_bus.ts";
 import { Partition } from "../hypervisor/partition.ts";
+import type { SevVp } from "../hypervisor/sev/sev_vp.ts";
 import { VpRegisters } from "../hypervisor/registers.ts";
 import { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
@@ -34,9 +35,12 @@ import { KernelVp, type KernelVpParts } from "../vtl2/kernel_vp.ts";
 import { wakeVmm } from "../vtl2/wake.ts";
 import type { VmmCrash, VmmPartition } from "../vtl2/vmm_vp.ts";
 import { decodeMsi } from "../hypervisor/apic/msi.ts";
+import { stepUnderWay } from "./fused_steps.ts";
 import { CRASH_TEXT_MAX, END, MachineHeader } from "./header.ts";
+import { DoorbellWords } from "./doorbell.ts";
 import type { Machine } from "./machine.ts";
 import { hasVtl2 } from "./machine_map.ts";
+import { isEncrypted, SevPlatform } from "./sev_platform.ts";
 import { SidecarPlatform } from "./sidecar_platform.ts";
 
 const header = MachineHeader.at;
@@ -57,6 +61,7 @@ export class Platform {
   readonly #kernel = new Map<number, KernelVpParts>();
   readonly #logs = new Map<number, ExitLog>();
   #sidecar: SidecarPlatform | undefined;
+  #sev: SevPlatform | undefined;
 
   /** The platform of `machine`, whose agents touch shared memory through `port`. */
   constructor(machine: Machine, port: MemoryPort, backend?: DeviceBackend) {
@@ -103,14 +108,19 @@ export class Platform {
         return this.#observed(new KernelVp(index, block, this.#kernelParts(index)));
       case "sidecar":
         return this.#observed(this.sidecar.processor(index));
+      case "sev-es":
+      case "snp":
+        return this.#observed(this.sev.processor(index));
       default:
         return this.#observed(this.#bareVp(index, block));
     }
   }
 
-  /** The agents that live on the worker of processor `index`; the processor itself is `vp`. */
-  agents(index: number, vp: VirtualProcessor): readonly Agent[] {
-    if (this.#machine.config.platform !== "sidecar") return [vp];
+  /** The agents that live on worker `index`: of that processor, or of the host of an encrypted guest. */
+  agents(index: number): readonly Agent[] {
+    const { config } = this.#machine;
+    if (isEncrypted(config)) return this.sev.agents(index);
+    if (config.platform !== "sidecar") return [this.#machine.processor(index)];
     const agents = this.sidecar.agents(index);
     for (const agent of agents) if (agent instanceof VirtualProcessor) this.#observed(agent);
     return agents;
@@ -130,6 +140,35 @@ export class Platform {
       hypercalls: (vp, vtl) => this.#hypercalls(vp, vtl),
       onCrash: (vp, crash) => this.#crash(vp, crash),
       onTripleFault: (vp) => void this.#machine.finish(END.TRIPLE_FAULT, vp),
+    });
+  }
+
+  /** The encrypted guest and its host; of a machine of the platforms `sev-es` and `snp`. */
+  get sev(): SevPlatform {
+    const machine = this.#machine;
+    const { config, map, memory } = machine;
+    return this.#sev ??= new SevPlatform({
+      config,
+      memory,
+      facilities: this.facilities,
+      port: this.#port,
+      region: map.sev,
+      agentBlocks: map.agents + config.vps * AgentBlock.size,
+      doorbell: map.doorbells + config.vps * DoorbellWords.size,
+      busParts: (vp) => this.#busParts(vp),
+      cpu: (vp, bus) => this.#cpu(vp, bus).cpu,
+      hypercalls: (vp) => this.#hypercalls(vp, 0),
+      agentBlock: (vp) => map.agents + vp * AgentBlock.size,
+      processor: (vp) => machine.processor(vp) as SevVp,
+      services: (vp) => ({
+        devices: this.#devices(vp),
+        cpuid: this.#cpuid,
+        overlayCpuid: (leaf, results) => this.#overlayCpuid(leaf, results),
+        waitForDevice: () => void this.#waitForMain(),
+        acknowledgePic: () => this.#acknowledgeExtInt(),
+        onEndOfInterrupt: (vector) => this.#endOfInterrupt(vector),
+      }),
+      finish: (reason, vp, value) => void machine.finish(reason, vp, value),
     });
   }
 
@@ -326,7 +365,7 @@ export class Platform {
     const text = new TextEncoder().encode(crash.assertion).subarray(0, CRASH_TEXT_MAX);
     memory.u8.set(text, at + header.crash_text);
     memory.u32[(at + header.crash_text_length) >>> 2] = text.length;
-    memory.u32[(at + header.crash_step) >>> 2] = machine.processor(vp).step;
+    memory.u32[(at + header.crash_step) >>> 2] = stepUnderWay() ?? machine.processor(vp).step;
     memory.u64[(at + header.crash_left) >>> 3] = crash.left ?? 0n;
     memory.u64[(at + header.crash_right) >>> 3] = crash.right ?? 0n;
     machine.finish(END.VMM_CRASH, vp);
