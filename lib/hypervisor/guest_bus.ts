@@ -22,6 +22,7 @@ import {
   RDX,
 } from "../cpu/state.ts";
 import { X86_MSR } from "../layout/hyperv/constants/msrs.ts";
+import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import { MsrHypercallContents } from "../layout/hyperv/registers.ts";
 import { PAGE_SHIFT } from "../memory/machine_memory.ts";
 import type { LocalApic } from "./apic/local_apic.ts";
@@ -33,6 +34,7 @@ import type { VirtualProcessor } from "./virtual_processor.ts";
 
 const at = CpuState.at;
 const PAGE_MASK = 0xfff;
+const { CR8_WRITE_TRAP } = SevExitCode.values;
 /** Guest page numbers in the high word of an address. */
 const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
 
@@ -185,6 +187,10 @@ export class GuestBus implements CpuBus, CpuidAsker {
   }
 
   // --- The rest -----------------------------------------------------------------------------------------------------
+
+  wrote(_cpu: Cpu, register: number, low: number): void {
+    if (register === CR8_WRITE_TRAP) this.#apic.cr8Written(low);
+  }
 
   hlt(cpu: Cpu): void {
     cpu.exit(EXIT_HLT);

@@ -510,6 +510,11 @@ export class LocalApic {
     return tpr >>> CLASS_SHIFT === cr8 ? tpr : cr8 << CLASS_SHIFT;
   }
 
+  /** The owner wrote CR8: TPR's lower half becomes 0, even when CR8 stays what it was (SDM volume 3, 11.8.6). */
+  cr8Written(cr8: number): void {
+    this.#port.exchange32(this.#base + ApicState.at.tpr, cr8 << CLASS_SHIFT);
+  }
+
   /** Makes TPR what MOV to CR8 left it at. Only the owner may: another VP could see CR8 before the owner's TPR. */
   #followCr8(): void {
     const tpr = this.#tpr;

@@ -142,6 +142,8 @@ const tsc = computed64("Tsc", "vtl0", ({ facilities, vp }) => readTsc(facilities
 
 /** CR8, which is the APIC's TPR too. */
 const cr8 = word64("Cr8", "vtl0", (context) => context.cpu + at.cr8, below(4n), (context) => {
+  const { facilities, vp } = context;
+  facilities.apic(vp).cr8Written(facilities.cr8(vp));
   context.facilities.signal(context.vp, ATTENTION.VTL0_INTERRUPT);
 });
 
