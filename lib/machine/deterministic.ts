@@ -8,6 +8,7 @@ import type { Agent } from "../memory/agent.ts";
 import { Random } from "../memory/random.ts";
 import { stepName } from "../memory/steps.ts";
 import { STEP_NS } from "./clock.ts";
+import { takeStep } from "./fused_steps.ts";
 import { END, MachineHeader } from "./header.ts";
 import type { Machine } from "./machine.ts";
 import { settle } from "./settle.ts";
@@ -54,7 +55,7 @@ export class DeterministicRuntime {
     machine.setQuantum(agent, 1 + this.#random.below(1 << this.#random.below(QUANTUM_BITS + 1)));
     const name = this.#onStep === undefined ? "" : stepName(agent.step);
     const before = machine.instructions(agent);
-    agent.takeSteps(1);
+    takeStep(agent);
     machine.clock.advance(STEP_NS + machine.instructions(agent) - before);
     machine.poll(agent);
     this.#onStep?.(agent, name);

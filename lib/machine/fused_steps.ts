@@ -34,6 +34,30 @@ interface Sequence {
 
 /** How many steps of the sequence under way have been completed: the index of the one that runs. */
 const completed = new Int32Array(1);
+/** The agent that this thread runs, for reports from within a step. */
+let running: Agent | undefined;
+/** The sequence that it is in, or the single step. */
+let runningSequence: Sequence | undefined;
+let runningStep: StepId = 0;
+
+/** The step that this thread is in the middle of, or undefined when no agent runs. */
+export function stepUnderWay(): StepId | undefined {
+  if (running === undefined) return undefined;
+  return runningSequence === undefined ? runningStep : runningSequence.ids[completed[0]];
+}
+
+/** Takes one step of `agent`, as {@linkcode Agent.takeSteps} does; for a runtime that chooses every step. */
+export function takeStep(agent: Agent): void {
+  running = agent;
+  runningSequence = undefined;
+  runningStep = agent.step;
+  try {
+    agent.takeSteps(1);
+  } finally {
+    running = undefined;
+  }
+}
+
 /** How often each step was taken singly. */
 const taken = new Uint16Array(STEP_NUMBERS);
 /** The sequence that begins with each step. */
@@ -44,9 +68,11 @@ export function takeFusedSteps(agent: Agent, count: number): number {
   let next = agent.step;
   let done = 0;
   let sequence: Sequence | undefined;
+  running = agent;
   try {
     while (done < count) {
       sequence = sequences[next];
+      runningSequence = sequence;
       if (sequence !== undefined) {
         next = sequence.run(agent);
         done += completed[0];
@@ -61,10 +87,12 @@ export function takeFusedSteps(agent: Agent, count: number): number {
         done += steps;
         continue;
       }
+      runningStep = next;
       next = step.run(agent);
       done++;
     }
   } finally {
+    running = undefined;
     // A step that threw is where the agent stands.
     const failed = sequence !== undefined && completed[0] < sequence.ids.length && sequences[next] === sequence;
     agent.step = failed ? sequence!.ids[completed[0]] : next;
@@ -80,6 +108,7 @@ function noteSequence(agent: Agent, first: StepId): readonly [next: StepId, step
   do {
     ids.push(next);
     agent.step = next;
+    runningStep = next;
     next = STEPS[next].run(agent);
   } while (next !== first && ids.length < LENGTH_MAX && (next & CONDITIONAL) === 0);
   if (ids.length >= LENGTH_MIN) sequences[first] = fuse(ids, next);
