@@ -1,0 +1,115 @@
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { readExit } from "../../lib/inspect/exit_records.ts";
+import type { Platform } from "../../lib/machine/config.ts";
+import { loadDemoGuest } from "../../lib/machine/load.ts";
+import { Machine } from "../../lib/machine/machine.ts";
+import { STEPS } from "../../lib/memory/steps.ts";
+import { runWorker } from "../../lib/machine/worker_loop.ts";
+import { END } from "../../lib/machine/header.ts";
+import { guestMachine, hashMemory, runGuest } from "./guest_fixture.ts";
+import { RANDOM_GUEST_RAM, randomGuest } from "./random_guest.ts";
+
+/** Told of every step that is taken in this thread, with its name, behind it. */
+let onStep: (name: string) => void = () => {};
+for (const entry of STEPS as { name: string; run: (agent: unknown) => number }[]) {
+  if (entry === undefined) continue;
+  const run = entry.run;
+  entry.run = (agent) => {
+    const next = run(agent);
+    onStep(entry.name);
+    return next;
+  };
+}
+
+/** A demo machine. */
+function demo(platform: Platform, vps: number, concurrent: boolean, ramBytes = 2 << 20): Machine {
+  const machine = guestMachine("hlt", { platform, vps, concurrent, ramBytes, recordExits: !concurrent });
+  machine.memory.u8.fill(0, 0, ramBytes);
+  loadDemoGuest(machine);
+  return machine;
+}
+
+/** A guest whose course does not depend on time: ports, strings, device memory, CPUID, MSRs, then HLT with interrupts off. */
+const TIMELESS = `
+        mov ebx, 300
+.next:  out 0x80, al
+        in eax, 0x80
+        mov edi, 0xd0000000
+        mov [rdi], eax
+        add eax, [rdi]
+        mov esi, 0x30000
+        mov ecx, 3
+        mov dx, 0x80
+        rep outsb
+        mov eax, 0x40000080
+        cpuid
+        mov ecx, 0x40000100
+        rdmsr
+        mov ebx, ebp
+        inc ebp
+        cmp ebp, 300
+        jb .next
+        cli
+        hlt
+`;
+
+for (const platform of ["bare", "kernel"] as const) {
+  Deno.test(`runtimes: both take the same steps of the same agents (${platform})`, async () => {
+    const deterministic: string[] = [];
+    const machine = guestMachine(TIMELESS, { platform });
+    const note = (names: string[], name: string) => {
+      // The runtimes give the guest different quanta.
+      if (name !== "guest.run" || names.at(-1) !== "guest.run") names.push(name);
+    };
+    const result = await runGuest(machine, { onStep: (_agent, name) => note(deterministic, name) });
+    assertEquals(result.end, "halt");
+
+    // The loop that a worker runs, in this thread; every step of the table notes its name.
+    const concurrent: string[] = [];
+    const other = guestMachine(TIMELESS, { platform, concurrent: true });
+    other.clock.start();
+    onStep = (name) => {
+      note(concurrent, name);
+      if (!other.allHalted()) return;
+      other.finish(END.HALT, 0);
+      other.requestShutdown();
+    };
+    try {
+      runWorker(other, 0);
+    } finally {
+      onStep = () => {};
+    }
+    assertEquals(other.end, END.HALT);
+    // What follows the last HLT is how each runtime ends.
+    const upTo = (names: string[]) => names.slice(0, names.lastIndexOf("hypervisor.halt") + 1);
+    assertEquals(upTo(concurrent), upTo(deterministic));
+    assert(concurrent.length > 3000);
+  });
+}
+
+/** Exit stream and memory hash of a deterministic run. */
+async function trace(make: () => Machine, seed: number): Promise<{ exits: string; memory: number; all: number }> {
+  const machine = make();
+  let exits = "";
+  await runGuest(machine, {
+    seed,
+    onExit: (record) =>
+      exits += JSON.stringify(readExit(record), (_key, value) => typeof value === "bigint" ? `${value}` : value),
+  });
+  return { exits, memory: hashMemory(machine), all: hashMemory(machine, 0, machine.memory.u8.length) };
+}
+
+Deno.test("deterministic: the same seed gives the same exits and the same memory bit for bit, another seed other ones", async () => {
+  for (const platform of ["bare", "kernel"] as const) {
+    const make = () => demo(platform, 2, false);
+    const first = await trace(make, 7);
+    assert(first.exits.length > 10000);
+    assertEquals(await trace(make, 7), first);
+    assertNotEquals((await trace(make, 8)).exits, first.exits);
+  }
+  const guest = randomGuest(77, 3);
+  const make = () => guestMachine(guest, { vps: 3, ramBytes: RANDOM_GUEST_RAM, recordExits: true });
+  const first = await trace(make, 1);
+  assertEquals(await trace(make, 1), first);
+  assertNotEquals((await trace(make, 2)).all, first.all);
+});
