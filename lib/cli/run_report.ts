@@ -30,6 +30,9 @@ export function exitCodeOf(report: RunReport): number {
       return exitPortCode(report.exitValue);
     case "triple-fault":
     case "vmm-crash":
+    case "guest-terminated":
+    case "host-stopped":
+    case "entry-failed":
       return EXIT.GUEST_FAILURE;
     case "limit":
       return EXIT.LIMIT;
