@@ -14,9 +14,9 @@ const cpu = CpuState.at;
 const dirtyMask = HvX64RegisterPageDirtyFlags.mask;
 
 /** Version that the C headers name; nothing examines it (openhcl.md b). */
-const VERSION = 1;
+export const VERSION = 1;
 /** `is_valid` and `version` in one word; `vtl` 0 was interrupted. */
-const VALID_VTL0 = VERSION | 1 << 16;
+export const VALID_VTL0 = VERSION | 1 << 16;
 const RSP = 4;
 const SEGMENTS = 6;
 /** XMM registers in the page. */
@@ -36,8 +36,10 @@ export function fillRegisterPage(vp: VirtualProcessor, at: number): void {
   i32[(at + page.version) >>> 2] = VALID_VTL0;
 }
 
-const INTERRUPT_SHADOW = HvX64InterruptStateRegister.low.interrupt_shadow;
-const NMI_MASKED_SHIFT = HvX64InterruptStateRegister.shift.nmi_masked;
+/** `interrupt_state`: an interrupt shadow. */
+export const INTERRUPT_SHADOW: number = HvX64InterruptStateRegister.low.interrupt_shadow;
+/** `interrupt_state`: position of the NMI mask. */
+export const NMI_MASKED_SHIFT: number = HvX64InterruptStateRegister.shift.nmi_masked;
 const pending = HvX64PendingInterruptionRegister;
 
 /** Low half of `HvX64PendingInterruptionRegister` for an event whose delivery the exit interrupted. */

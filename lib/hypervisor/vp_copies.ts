@@ -63,7 +63,8 @@ const HEADER_ONLY = new CopyPlan(HEADER);
 
 /** Number of general-purpose registers, of segments and of XMM registers in the register page. */
 const [GPRS, SEGMENTS, XMM_REGISTERS] = [16, 6, 6];
-const REGISTER_PAGE_GENERAL = new CopyPlan([
+/** What the register page takes from the state. */
+export const REGISTER_PAGE_MOVES: readonly Move[] = [
   [cpu.gpr, page.gp_registers, GPRS * WORD],
   [cpu.rip, page.rip, WORD],
   [cpu.rflags, page.rflags, WORD],
@@ -75,7 +76,8 @@ const REGISTER_PAGE_GENERAL = new CopyPlan([
   [cpu.efer, page.efer, WORD],
   [cpu.dr7, page.dr7, WORD],
   [XMM, page.xmm, XMM_REGISTERS * 2 * WORD],
-]);
+];
+const REGISTER_PAGE = new CopyPlan(REGISTER_PAGE_MOVES);
 
 /** The copies, bound to a machine's memory. Each takes the target's and the source's byte offset. */
 export class VpCopies {
@@ -96,6 +98,6 @@ export class VpCopies {
     this.ioPortMessage = IO_PORT_MESSAGE.on(memory);
     this.cpuidMessage = CPUID_MESSAGE.on(memory);
     this.msrMessage = MSR_MESSAGE.on(memory);
-    this.registerPage = REGISTER_PAGE_GENERAL.on(memory);
+    this.registerPage = REGISTER_PAGE.on(memory);
   }
 }

@@ -9,13 +9,15 @@
  * n = handle_wake(a); if (n !== ...) return n;
  * ```
  *
+ * Steps that are declared to be done at once (`combineSteps`) are.
+ *
  * The fused function does what the steps do, in their order, and leaves as soon as one of them is followed by another step
  * than it was when the sequence was noted. Steps with a condition are never part of one.
  *
  * @module
  */
 import type { Agent } from "../memory/agent.ts";
-import { CONDITIONAL, STEP_NUMBERS, type StepId, STEPS } from "../memory/steps.ts";
+import { combinationAt, CONDITIONAL, STEP_NUMBERS, type StepId, STEPS } from "../memory/steps.ts";
 
 /** Times that a step is taken singly before the sequence that follows it is fused. */
 const HOT = 2000;
@@ -117,12 +119,31 @@ function noteSequence(agent: Agent, first: StepId): readonly [next: StepId, step
 
 /** Makes the function of a sequence that is followed by the step `after`. */
 function fuse(ids: readonly StepId[], after: StepId): Sequence {
-  const names = ids.map((_, k) => `s${k}`);
-  const lines = ids.map((_, k) => {
-    const expected = k + 1 < ids.length ? ids[k + 1] : after;
-    return `n = s${k}(a); completed[0] = ${k + 1}; if (n !== ${expected}) return n;`;
-  });
-  const source = `return function (a) { let n; completed[0] = 0; ${lines.join("\n")} return n; };`;
-  const make = new Function("completed", ...names, source);
-  return { ids, run: make(completed, ...ids.map((id) => STEPS[id].run)) };
+  const parts: ((agent: Agent) => StepId)[] = [];
+  const part = (run: (agent: Agent) => StepId) => `p[${parts.push(run) - 1}]`;
+  const names: string[] = [];
+  const followed = (k: number) => k + 1 < ids.length ? ids[k + 1] : after;
+  const single = (k: number) =>
+    `n = ${part(STEPS[ids[k]].run)}(a); k = ${k + 1}; if (n !== ${followed(k)}) break take;`;
+  const lines: string[] = [];
+  for (let k = 0; k < ids.length;) {
+    const combination = combinationAt(ids, k);
+    if (combination === undefined) {
+      lines.push(single(k++));
+      continue;
+    }
+    const end = k + combination.ids.length;
+    const singles = combination.ids.map((_, step) => single(k + step));
+    lines.push(`n = ${part(combination.run)}(a); if (n < 0) { ${singles.join(" ")} }`);
+    lines.push(`else { k = ${end}; if (n !== ${followed(end - 1)}) break take; }`);
+    k = end;
+  }
+  parts.forEach((_, k) => names.push(`s${k}`));
+  const body = lines.join("\n").replaceAll(/p\[(\d+)\]/g, "s$1");
+  const source = `return function (a) {
+    let n = 0, k = 0;
+    try { take: { ${body} } } finally { completed[0] = k; }
+    return n;
+  };`;
+  return { ids, run: new Function("completed", ...names, source)(completed, ...parts) };
 }

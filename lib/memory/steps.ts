@@ -74,3 +74,33 @@ export function stepId(name: string): StepId {
 
 /** The step of an agent that has ended: it is never enabled. */
 export const HALTED: StepId = step<unknown>("agent.halted", () => HALTED, () => false);
+
+/** Several steps that always follow one another, done at once where nobody looks in between. */
+export interface CombinedSteps<A> {
+  /** The steps, in order. */
+  readonly ids: readonly StepId[];
+  /**
+   * Does what the steps do, in their order, and returns the step that follows; or does nothing and returns
+   * {@linkcode NOT_COMBINED} where one of them is not to take its usual course.
+   */
+  readonly run: (agent: A) => StepId;
+}
+
+/** No step: the steps have to be taken one by one. */
+export const NOT_COMBINED: StepId = -1;
+
+// deno-lint-ignore no-explicit-any -- see above
+const combined = new Map<StepId, CombinedSteps<any>>();
+
+/** Declares that the steps `ids` can be done at once by `run`. Throws `TypeError` when there is one for the first step. */
+export function combineSteps<A>(ids: readonly StepId[], run: (agent: A) => StepId): void {
+  if (combined.has(ids[0])) throw new TypeError(`Step '${stepName(ids[0])}' begins two combinations`);
+  combined.set(ids[0], { ids, run });
+}
+
+/** The combination that begins at `ids[at]` and whose steps `ids` has there, if there is one. */
+// deno-lint-ignore no-explicit-any -- see above
+export function combinationAt(ids: readonly StepId[], at: number): CombinedSteps<any> | undefined {
+  const found = combined.get(ids[at]);
+  return found?.ids.every((id, k) => ids[at + k] === id) ? found : undefined;
+}

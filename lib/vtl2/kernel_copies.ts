@@ -20,17 +20,24 @@ const AFTER_CR2 = 11;
 const context = (slot: number): number => run["context.gps_no_rsp"] + slot * WORD;
 
 /** The shared registers: processor's state and run page. RSP is private to each VTL. */
-const SHARED: readonly Move[] = [
+export const SHARED_REGISTERS: readonly Move[] = [
   [cpu.gpr, context(0), BEFORE_CR2 * WORD],
   [cpu.cr2, context(BEFORE_CR2), WORD],
   [cpu.gpr + (BEFORE_CR2 + 1) * WORD, context(BEFORE_CR2 + 1), AFTER_CR2 * WORD],
 ];
-const SAVE_REGISTERS = new CopyPlan(SHARED);
-const LOAD_REGISTERS = new CopyPlan(SHARED.map(([from, to, bytes]) => [to, from, bytes]));
-const VTL_CONTROL = new CopyPlan([
+/** The same moves, from target to source. */
+export function backwards(moves: readonly Move[]): readonly Move[] {
+  return moves.map(([from, to, bytes]) => [to, from, bytes]);
+}
+
+const SAVE_REGISTERS = new CopyPlan(SHARED_REGISTERS);
+const LOAD_REGISTERS = new CopyPlan(backwards(SHARED_REGISTERS));
+/** RAX and RCX: run page and assist page. */
+export const VTL_CONTROL_MOVES: readonly Move[] = [
   [context(0), assist["vtl_control.registers.rax"], WORD],
   [context(1), assist["vtl_control.registers.rcx"], WORD],
-]);
+];
+const VTL_CONTROL = new CopyPlan(VTL_CONTROL_MOVES);
 const MESSAGE = new CopyPlan([[assist.intercept_message, run.exit_message, HvMessage.size]]);
 
 /** The copies, bound to a machine's memory. Each takes the target's and the source's byte offset. */

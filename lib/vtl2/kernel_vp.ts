@@ -11,6 +11,7 @@ import {
 } from "../hypervisor/intercepts.ts";
 import { type ProcessorParts, VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import type { InstructionEmulator } from "./emulator/emulator.ts";
+import { KernelStrokes } from "./combined_steps.ts";
 import { KernelCopies } from "./kernel_copies.ts";
 import { KERNEL_PAGES, kernelPage } from "./kernel_pages.ts";
 import { KernelVmmVp, type KernelVmmVpParts } from "./kernel_vmm_vp.ts";
@@ -36,6 +37,10 @@ export class KernelVp extends VirtualProcessor {
   readonly vmm: KernelVmmVp;
   /** What moves between its state, its assist page and its run page. */
   readonly kernelCopies: KernelCopies;
+  /** The usual way into VTL2 and out of it, each at once. */
+  readonly strokes: KernelStrokes;
+  /** Byte offset of the policy area. */
+  readonly policies: number;
   /** The VMM's instruction emulator. */
   readonly emulator: InstructionEmulator;
   /** Whether the x87/SSE state is saved at every exit. */
@@ -59,6 +64,8 @@ export class KernelVp extends VirtualProcessor {
     this.runPage = kernelPage(parts.kernelPages, index, KERNEL_PAGES.RUN);
     this.runState = kernelPage(parts.kernelPages, index, KERNEL_PAGES.RUN_STATE);
     this.kernelCopies = new KernelCopies(this.memory);
+    this.strokes = new KernelStrokes(this.memory);
+    this.policies = this.partition.config.policies;
     this.emulator = parts.emulator;
     this.savesFxEagerly = parts.savesFxEagerly;
     this.deviceReady = parts.deviceReady;

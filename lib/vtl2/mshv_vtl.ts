@@ -42,7 +42,7 @@ export const MSHV_RETURN_TO_LOWER_VTL: StepId = step<KernelVp>("mshv.check-cance
 });
 
 /** Puts the lower VTL's registers into the processor. */
-const MSHV_LOAD_REGISTERS: StepId = step<KernelVp>("mshv.load-registers", (vp) => {
+export const MSHV_LOAD_REGISTERS: StepId = step<KernelVp>("mshv.load-registers", (vp) => {
   const { u64 } = vp.memory;
   vp.kernelCopies.vtlControl(vp.assistPage, vp.runPage);
   vp.kernelCopies.loadRegisters(vp.cpuState, vp.runPage);
@@ -59,7 +59,7 @@ const MSHV_LOAD_REGISTERS: StepId = step<KernelVp>("mshv.load-registers", (vp) =
 });
 
 /** VTL2 is entered again: the lower VTL's registers are in the processor and must be put away before anything else. */
-const MSHV_SAVE_REGISTERS: StepId = step<KernelVp>("mshv.save-registers", (vp) => {
+export const MSHV_SAVE_REGISTERS: StepId = step<KernelVp>("mshv.save-registers", (vp) => {
   vp.kernelCopies.saveRegisters(vp.runPage, vp.cpuState);
   if (vp.savesFxEagerly) saveFxState(vp);
   const reason = vp.memory.i32[(vp.assistPage + assistAt["vtl_control.entry_reason"]) >>> 2];
@@ -77,7 +77,7 @@ export function saveFxState(vp: KernelVp): void {
 }
 
 /** Copies the intercept message from the assist page to the run page, and answers the VMM's request. */
-const MSHV_COPY_MESSAGE: StepId = step<KernelVp>("mshv.copy-message", (vp) => {
+export const MSHV_COPY_MESSAGE: StepId = step<KernelVp>("mshv.copy-message", (vp) => {
   vp.kernelCopies.message(vp.runPage, vp.assistPage);
   vp.locals32[REQUEST_RESULT] = 0;
   return vp.return();
