@@ -22,7 +22,7 @@ import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { ControlPage } from "../layout/hyperv/sidecar.ts";
 import { type Agent, AgentBlock } from "../memory/agent.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
-import { probeNode, SIDECAR_AP_OFFLINE, SIDECAR_BOOT, SidecarBoot } from "../sidecar/boot.ts";
+import { type NodeStart, probeNode, SIDECAR_AP_OFFLINE, SIDECAR_BOOT, SidecarBoot } from "../sidecar/boot.ts";
 import { beginReader, ClientThread } from "../sidecar/client.ts";
 import { DRIVER_INTERRUPT, ResponseHandler } from "../sidecar/driver/interrupt.ts";
 import { CPU_ONLINE, CpuOnline, LINUX_CPU_OFFLINE, LinuxVp } from "../sidecar/hotplug.ts";
@@ -35,6 +35,7 @@ import { MachineWires, requestWord } from "../sidecar/wires.ts";
 import { KERNEL_PAGES, kernelPage, kernelPagesBytes } from "../vtl2/kernel_pages.ts";
 import { KernelVp, type KernelVpParts } from "../vtl2/kernel_vp.ts";
 import { RUN_VP } from "../vtl2/run_loop.ts";
+import { wakeVmm } from "../vtl2/wake.ts";
 import type { VmmCrash } from "../vtl2/vmm_vp.ts";
 import type { MachineConfig } from "./config.ts";
 
@@ -47,7 +48,7 @@ const AGENTS_PER_VP = 4;
 
 /** The nodes of a machine. */
 function topologyOf(config: MachineConfig): ReturnType<typeof sidecarTopology> {
-  return config.platform === "sidecar" ? sidecarTopology(config.vps, config.sidecarNodes ?? 1) : [];
+  return config.platform === "sidecar" ? sidecarTopology(config.vps, config.sidecarNodes, config.sidecarVps) : [];
 }
 
 /** Bytes of VTL2's memory that the sidecar takes behind the kernel's pages. */
@@ -116,10 +117,10 @@ export class SidecarPlatform {
 
   /** Whether processor `vp` is a sidecar processor at power-on. */
   isSidecarVp(vp: number): boolean {
-    return this.#nodeOf(vp) >= 0;
+    return this.#nodeOf(vp) >= 0 && (this.#parts.config.sidecarVps?.includes(vp) ?? true);
   }
 
-  /** Number of the node of sidecar processor `vp`, or -1. */
+  /** Number of the node in which processor `vp` is and whose base processor it is not, or -1. */
   #nodeOf(vp: number): number {
     return this.nodes.findIndex(({ baseVp, vpCount }) => vp > baseVp && vp < baseVp + vpCount);
   }
@@ -160,8 +161,12 @@ export class SidecarPlatform {
     });
   }
 
-  #starts(): { readonly node: SidecarNode; readonly memory: SidecarNodeMemory }[] {
-    return this.nodes.map((node, index) => ({ node, memory: this.#memories[index] }));
+  #starts(): NodeStart[] {
+    return this.nodes.map((node, index) => ({
+      node,
+      memory: this.#memories[index],
+      starts: (slot) => this.isSidecarVp(node.baseVp + slot),
+    }));
   }
 
   /** All agents that live on the worker of processor `vp`. */
@@ -177,7 +182,9 @@ export class SidecarPlatform {
   #linuxVp(vp: number): LinuxVp {
     const index = this.#nodeOf(vp);
     const slot = vp - this.nodes[index].baseVp;
-    return new LinuxVp(vp, this.#block(vp, 1), this.#parts.kernelParts(vp), this.#memories[index].task(slot));
+    const { kernelParts, facilities: { partition } } = this.#parts;
+    const wakeBase = () => partition.ring(this.nodes[index].baseVp);
+    return new LinuxVp(vp, this.#block(vp, 1), kernelParts(vp), this.#memories[index].task(slot), wakeBase);
   }
 
   #boot(): SidecarBoot {
@@ -209,6 +216,7 @@ export class SidecarPlatform {
     );
     const agents: Agent[] = [handler, reader];
     for (let slot = 1; slot < node.vpCount; slot++) {
+      if (!this.isSidecarVp(node.baseVp + slot)) continue;
       agents.push(this.#task(index, slot, thread++), this.#online(index, slot, thread++));
     }
     return agents;
@@ -248,7 +256,7 @@ export class SidecarPlatform {
   }
 
   #online(index: number, slot: number, thread: number): CpuOnline {
-    const { facilities, hotplugLock, onCrash } = this.#parts;
+    const { facilities, vtl2, hotplugLock, onCrash } = this.#parts;
     const node = this.nodes[index];
     const memory = this.#memories[index];
     const vp = node.baseVp + slot;
@@ -261,12 +269,19 @@ export class SidecarPlatform {
       clients: memory.clients,
       taskState: memory.task(slot),
       lock: hotplugLock,
+      runState: kernelPage(vtl2, vp, KERNEL_PAGES.RUN_STATE),
       started: () => facilities.partition.ring(vp),
+      wakeRunner: () => wakeVmm(facilities, vtl2, vp, 0),
       unlocked: () => {
         for (const { baseVp } of this.nodes) facilities.partition.ring(baseVp);
       },
       onFailure: (failed, error) => onCrash(failed, { assertion: "CPU online failed", left: BigInt(error) }),
     });
+  }
+
+  /** Memory of the node of sidecar processor `vp`. */
+  memoryOf(vp: number): SidecarNodeMemory {
+    return this.#memories[this.#nodeOf(vp)];
   }
 
   /** Byte offset of the `SidecarTaskState` of sidecar processor `vp`. */

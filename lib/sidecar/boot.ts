@@ -278,7 +278,7 @@ export const SIDECAR_AP_OFFLINE: StepId = step<SidecarVp>(
 );
 
 /** VTL2 runs: FS base, x2APIC and the spurious vector. */
-const AP_ENABLE_APIC: StepId = step<SidecarVp>("sidecar.ap.enable-apic", (vp) => {
+export const AP_ENABLE_APIC: StepId = step<SidecarVp>("sidecar.ap.enable-apic", (vp) => {
   const { u8 } = vp.memory;
   u8[vp.state + HypervisorVpState.at.vtl2_runnable] = 1;
   u8[vp.state + HypervisorVpState.at.active_vtl] = VTL2;
@@ -301,5 +301,6 @@ const AP_ZERO_COMMAND_PAGE: StepId = step<SidecarVp>("sidecar.ap.zero-command-pa
 const AP_SET_IDLE: StepId = step<SidecarVp>("sidecar.ap.set-idle", (vp) => {
   const old = vp.port.exchange8(vp.node.statuses + vp.slot, IDLE);
   vp.starts[0].node.wires.woken(); // the boot code looks at the statuses
+  vp.node.wires.woken(); // and whoever starts it again
   return old === RUN ? park(vp) : vp.panic(`unexpected cpu status ${CpuStatus.name(old)}`);
 });

@@ -32,14 +32,17 @@ function splitEvenly(count: number, parts: number): number[] {
 
 /**
  * The nodes of a machine with `vps` processors on `numaNodes` NUMA nodes: each is split evenly into nodes of at most 32. A
- * node without a processor for the sidecar is left out.
+ * node without a processor for the sidecar is left out. `starts` names the processors that the sidecar starts (its
+ * per-CPU overrides); all but the first of each node when absent.
  */
-export function sidecarTopology(vps: number, numaNodes = 1): SidecarNodeTopology[] {
+export function sidecarTopology(vps: number, numaNodes = 1, starts?: readonly number[]): SidecarNodeTopology[] {
   const nodes: SidecarNodeTopology[] = [];
   let baseVp = 0;
   for (const numa of splitEvenly(vps, Math.max(1, Math.min(numaNodes, vps)))) {
     for (const vpCount of splitEvenly(numa, Math.ceil(numa / SIDECAR.MAX_SIDECAR_NODE_SIZE))) {
-      if (vpCount > 1) nodes.push({ baseVp, vpCount });
+      const first = baseVp + 1;
+      const wanted = starts?.some((vp) => vp >= first && vp < first + vpCount - 1) ?? vpCount > 1;
+      if (wanted) nodes.push({ baseVp, vpCount });
       baseVp += vpCount;
     }
   }
@@ -78,9 +81,16 @@ export const SidecarTaskState = structure("SidecarTaskState", PAGE_SIZE, [
   ["get_at", 28, u32, "Where the handler wants the values"],
   ["set_count", 32, u32, "Registers that a handler has set and that have not reached the processor"],
   ["clear_shadow", 36, u32, "1 when a handler has cleared the interrupt shadow"],
-  reserved(40, 24),
+  ["wanted_by_sidecar", 40, u32, "1 asks Linux to give the processor back (shared)"],
+  ["offline", 44, u32, "1 once Linux has given it up and its state is in the saved fields (shared)"],
+  ["restart", 48, u32, "1 makes the sidecar kernel start on the processor again (shared)"],
+  ["returned", 52, u32, "1 once the driver lets the task have the processor again (shared)"],
+  ["kick", 56, u32, "1 asks the task to cancel the run under way, once (shared)"],
+  ["kicks", 60, u32, "Runs that were cancelled for that, modulo 2^32"],
   ["get_names", 64, array(u32, SAVED_REGISTERS_MAX), "Names of registers to get"],
-  reserved(224, 32),
+  ["removals", 224, u32, "Times that Linux has taken the processor, modulo 2^32"],
+  ["returns", 228, u32, "Times that it has come back, modulo 2^32"],
+  reserved(232, 24),
   ["set_records", 256, array(HvRegisterAssoc, SIDECAR.MAX_GET_SET_VP_REGISTERS), "Registers to set"],
   reserved(1248, 32),
   ["saved_context", 1280, CpuContextX64, "Processor context of a converted processor"],

@@ -26,7 +26,8 @@ import { CPU_SIGNATURE } from "../hypervisor/cpuid.ts";
 import { HvMessageType } from "../layout/hyperv/constants/messages.ts";
 import { HvX64RegisterName, SIDECAR_NATIVE_MSR_REGISTERS } from "../layout/hyperv/constants/registers.ts";
 import { HvMessageHeader } from "../layout/hyperv/messages.ts";
-import { HvInternalActivityRegister, HvX64InterruptStateRegister } from "../layout/hyperv/registers.ts";
+import { SIDECAR } from "../layout/hyperv/constants/sidecar.ts";
+import { HvInternalActivityRegister, HvRegisterValue, HvX64InterruptStateRegister } from "../layout/hyperv/registers.ts";
 import { CommandPage, CpuContextX64 } from "../layout/hyperv/sidecar.ts";
 import { Fxsave } from "../layout/x64/fxsave.ts";
 import type { MemoryPort } from "../memory/port.ts";
@@ -40,6 +41,7 @@ import {
   CLIENT_LOCAL,
   CLIENT_OPEN,
   CLIENT_RESULT,
+  CLIENT_SET,
   ClientThread,
 } from "./client.ts";
 import { DRIVER_LOCAL } from "./driver/thread.ts";
@@ -91,7 +93,7 @@ export interface SidecarTaskParts {
   readonly boots?: boolean;
 }
 
-/** The task. Its first step is {@linkcode SIDECAR_TASK}, or later {@linkcode SIDECAR_TASK_RESUME}. */
+/** The task. Its first step is {@linkcode SIDECAR_TASK}. */
 export class SidecarTask extends ClientThread {
   /** The processor as exit handlers see it. */
   readonly vmm: SidecarVmmVp;
@@ -121,10 +123,19 @@ export class SidecarTask extends ClientThread {
     this.locals32[DRIVER_LOCAL.SLOT] = parts.slot;
   }
 
-  /** Whether the machine stops, or Linux wants the processor. */
+  /** Whether the machine stops, Linux wants the processor, or the run is to be cancelled. */
   override get stopRequested(): boolean {
-    return this.port.load32(this.taskState + taskAt.cancel) !== 0 ||
-      this.port.load32(this.runState + VmmRunState.at.stop) !== 0;
+    return this.cancelled || this.stopped || this.port.load32(this.taskState + taskAt.kick) !== 0;
+  }
+
+  /** Whether Linux wants the processor. */
+  get cancelled(): boolean {
+    return this.port.load32(this.taskState + taskAt.cancel) !== 0;
+  }
+
+  /** Whether the processor is to run no more. */
+  get stopped(): boolean {
+    return this.port.load32(this.runState + VmmRunState.at.stop) !== 0;
   }
 
   /** A word of its `SidecarTaskState`. */
@@ -149,10 +160,14 @@ export class SidecarTask extends ClientThread {
 /** Takes the processor's handle. */
 export const SIDECAR_TASK: StepId = step<SidecarTask>("sidecar-vmm.open", (task) => task.call(CLIENT_OPEN, INIT));
 
-/** Goes on with a processor that a task has stopped: its registers are as they were left. */
-export const SIDECAR_TASK_RESUME: StepId = step<SidecarTask>(
-  "sidecar-vmm.reopen",
+/**
+ * The task has stopped, as it was asked to. When that is over, or when Linux wants the processor, it goes on with the
+ * registers that it left.
+ */
+export const SIDECAR_TASK_STOPPED: StepId = step<SidecarTask>(
+  "sidecar-vmm.stopped",
   (task) => task.call(CLIENT_OPEN, REOPENED),
+  (task) => !task.stopped || task.cancelled,
 );
 
 const REOPENED: StepId = step<SidecarTask>("sidecar-vmm.reopened", (task) => {
@@ -188,8 +203,23 @@ function setOne(task: SidecarTask, name: number, value: bigint): void {
 
 /** Start of the loop: ends when somebody asked for it, or when Linux wants the processor. */
 const CHECK_STOP: StepId = step<SidecarTask>("sidecar-vmm.check-stop", (task) => {
-  if (task.port.load32(task.runState + VmmRunState.at.stop) !== 0) return task.call(CLIENT_CLOSE, HALTED);
-  return task.port.load32(task.taskState + taskAt.cancel) !== 0 ? SAVE_REGISTERS : HANDLE_WAKE;
+  if (task.cancelled) return SAVE_REGISTERS;
+  if (task.stopped) return CLOSE;
+  return task.port.load32(task.taskState + taskAt.kick) !== 0 ? CLEAR_KICK : HANDLE_WAKE;
+});
+
+/** Gives the processor's handle back. */
+const CLOSE: StepId = step<SidecarTask>("sidecar-vmm.close", (task) => {
+  const stops = (task.runState + VmmRunState.at.stops) >>> 2;
+  task.memory.i32[stops]++;
+  return task.call(CLIENT_CLOSE, SIDECAR_TASK_STOPPED);
+});
+
+/** The run has been cancelled, and the next one begins. */
+const CLEAR_KICK: StepId = step<SidecarTask>("sidecar-vmm.clear-kick", (task) => {
+  task.setWord(taskAt.kicks, task.getWord(taskAt.kicks) + 1);
+  task.port.exchange32(task.taskState + taskAt.kick, 0);
+  return HANDLE_WAKE;
 });
 
 /** Looks after what woke the task, and tells the hypervisor which deliverability notifications are wanted from now on. */
@@ -374,9 +404,55 @@ const SAVE_CONTEXT: StepId = step<SidecarTask>("sidecar-vmm.save-context", (task
   return task.call(CLIENT_CLOSE, SAVED);
 });
 
-/** The task's work is done. */
+/** The task's work is done, until the processor comes back. */
 const SAVED: StepId = step<SidecarTask>("sidecar-vmm.saved", (task) => {
   task.port.exchange32(task.taskState + taskAt.saved, 1);
   task.node.wires.woken();
-  return HALTED;
+  return WAIT_RETURNED;
+});
+
+// --- Return of the processor to the sidecar -----------------------------------------------------------------------
+
+const WAIT_RETURNED: StepId = step<SidecarTask>(
+  "sidecar-vmm.wait-returned",
+  (task) => {
+    task.port.exchange32(task.taskState + taskAt.returned, 0);
+    return task.call(CLIENT_OPEN, RESTORE_CONTEXT);
+  },
+  (task) => task.port.load32(task.taskState + taskAt.returned) !== 0,
+);
+
+/** The command page is the task's: it takes the context that Linux's processor has left. */
+const RESTORE_CONTEXT: StepId = step<SidecarTask>("sidecar-vmm.restore-context", (task) => {
+  if (task.result !== 0) return task.panic("sidecar processor is in use", task.result);
+  task.port.copy(
+    task.commandPage + CommandPage.at.cpu_context,
+    task.taskState + taskAt.saved_context,
+    CpuContextX64.size,
+  );
+  task.setWord(taskAt.get_count, 0);
+  return RESTORE_REGISTERS;
+});
+
+/** The other saved registers go back by commands, as many at a time as one command takes; `get_count` says how far it is. */
+const RESTORE_REGISTERS: StepId = step<SidecarTask>("sidecar-vmm.restore-registers", (task) => {
+  if (task.result !== 0) return task.panic("restoring a sidecar processor failed", task.result);
+  const done = task.getWord(taskAt.get_count);
+  if (done === SAVED_REGISTERS.length) return RESTORED;
+  const names = SAVED_REGISTERS.slice(done, done + SIDECAR.MAX_GET_SET_VP_REGISTERS);
+  task.setWord(taskAt.set_count, 0);
+  task.vmm.setRegisters(names, task.taskState + taskAt.saved_values + done * HvRegisterValue.size);
+  task.setWord(taskAt.get_count, done + names.length);
+  task.locals32[LIST] = task.taskState + taskAt.set_records;
+  task.locals32[COUNT] = names.length;
+  return task.call(CLIENT_SET, RESTORE_REGISTERS);
+});
+
+/** Deliverability starts at nothing asked for; the first wake looks after the message queues. */
+const RESTORED: StepId = step<SidecarTask>("sidecar-vmm.restored", (task) => {
+  task.setWord(taskAt.set_count, 0);
+  task.setWord(taskAt.get_count, 0);
+  task.memory.u64[(task.vmm.state + vmmAt.deliverability_current) >>> 3] = 0n;
+  task.port.or32(task.runState + VmmRunState.at.wake, WAKE.MESSAGE_QUEUES);
+  return CHECK_STOP;
 });

@@ -35,11 +35,20 @@ export const WAKE = {
   MESSAGE_QUEUES: 1 << 1,
 } as const;
 
+/** Who asks a VP's run loop to end. */
+export const STOP = {
+  /** The VMM: servicing, a pause, the end of the machine. */
+  VMM: 1 << 0,
+  /** Linux, which is to give the processor back to the sidecar. */
+  OFFLINE: 1 << 1,
+} as const;
+
 /** How others reach a VP's run loop. */
 export const VmmRunState = structure("VmmRunState", 64, [
-  ["stop", 0, u32, "1 asks the VMM to run the VP no more (shared)"],
+  ["stop", 0, u32, "STOP bits; not 0 asks the VMM to run the VP no more (shared)"],
   ["wake", 4, u32, "WAKE bits (shared)"],
-  reserved(8, 56),
+  ["stops", 8, u32, "Times that the run loop has ended because it was asked to, modulo 2^32"],
+  reserved(12, 52),
 ], "Not a structure of the modelled machine");
 
 /** Bytes of VTL2's memory that `vps` processors take. */

@@ -6,6 +6,7 @@
  */
 import { CpuState } from "../cpu/state.ts";
 import type { Devices } from "../devices/devices.ts";
+import { applyRegisterPage } from "../hypervisor/register_page.ts";
 import type { VpRegisters } from "../hypervisor/registers.ts";
 import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { HvX64RegisterName } from "../layout/hyperv/constants/registers.ts";
@@ -160,6 +161,12 @@ export class KernelVmmVp implements VmmVp {
   crash(report: VmmCrash): HandlerResult {
     this.#onCrash(this.#vp, report);
     return CRASHED;
+  }
+
+  /** What the VMM has written to the register page goes to VTL0, and the page is no longer used (try_flush, at a save). */
+  flushRegisterPage(): void {
+    const at = this.#validPage();
+    if (at !== 0) applyRegisterPage(this.#vp, at);
   }
 
   /** Byte offset of the register page while it may be used; 0 otherwise. */

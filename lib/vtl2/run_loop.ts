@@ -36,7 +36,7 @@ const STRING_OR_REP = HvX64IoPortAccessInfo.mask.string_op | HvX64IoPortAccessIn
 
 /** Start of the loop: stops when somebody asked for it. */
 export const RUN_VP: StepId = step<KernelVp>("vmm.check-stop", (vp) => {
-  if (vp.port.load32(vp.runState + VmmRunState.at.stop) !== 0) return HALTED;
+  if (vp.port.load32(vp.runState + VmmRunState.at.stop) !== 0) return vp.return();
   return vp.port.load32(vp.runPage + hcl_run.at.cancel) !== 0 ? CLEAR_CANCEL : HANDLE_WAKE;
 });
 

@@ -30,7 +30,7 @@ import { SidecarVp } from "../../lib/sidecar/kernel/sidecar_vp.ts";
 import { layOutNodes, sidecarBytes, type SidecarNodeMemory, sidecarTopology } from "../../lib/sidecar/memory.ts";
 import { SidecarNode } from "../../lib/sidecar/node.ts";
 import { SidecarVmmVp } from "../../lib/sidecar/vmm_vp.ts";
-import { SIDECAR_TASK, SIDECAR_TASK_RESUME, SidecarTask } from "../../lib/sidecar/vmm_task.ts";
+import { SIDECAR_TASK, SIDECAR_TASK_STOPPED, SidecarTask } from "../../lib/sidecar/vmm_task.ts";
 import { MachineWires, requestWord } from "../../lib/sidecar/wires.ts";
 import { InstructionEmulator } from "../../lib/vtl2/emulator/emulator.ts";
 import { overlayVirtualizationStackCpuid } from "../../lib/vtl2/handlers/cpuid.ts";
@@ -40,8 +40,10 @@ import {
   KERNEL_PAGES,
   kernelPage,
   kernelPagesBytes,
+  STOP,
   VmmRunState,
 } from "../../lib/vtl2/kernel_pages.ts";
+import { wakeVmm } from "../../lib/vtl2/wake.ts";
 import { startKernelPartition, startKernelVp } from "../../lib/vtl2/kernel_start.ts";
 import { KernelVp } from "../../lib/vtl2/kernel_vp.ts";
 import { RUN_VP } from "../../lib/vtl2/run_loop.ts";
@@ -137,6 +139,7 @@ export class TestMachine {
     let now = 0;
     this.facilities = new Facilities(this.partition, port, facilitiesAt, { now: () => now++ }, {
       levelEoi: () => {},
+      tripleFault: () => {},
       synicChanged: (vp) => this.partition.signal(port, vp, ATTENTION.STOP),
     });
     this.facilities.reset();
@@ -274,12 +277,14 @@ export class TestMachine {
           clients,
           taskState,
           lock: hotplugLock,
+          runState: kernelPage(this.#kernelPages, vp, KERNEL_PAGES.RUN_STATE),
           started: () => {},
+          wakeRunner: () => wakeVmm(this.facilities, this.#kernelPages, vp, 0),
           unlocked: () => {},
           onFailure: (failed, error) => void this.panics.push(`cpu ${failed}: ${error}`),
         });
         online.step = CPU_ONLINE;
-        const linux = new LinuxVp(vp, nextBlock(), kernelParts(vp), taskState);
+        const linux = new LinuxVp(vp, nextBlock(), kernelParts(vp), taskState, () => {});
         linux.step = LINUX_CPU_OFFLINE;
         this.#processors.get(vp)?.push(linux);
         this.agents.push(task, online, linux);
@@ -377,11 +382,10 @@ export class TestMachine {
     let left = steps;
     this.#take(() => left-- <= 0 || task.halted, steps + 1);
     const stop = (task.runState + VmmRunState.at.stop) >>> 2;
-    this.memory.u32[stop] = 1;
-    this.#take(() => task.halted, 100_000);
-    if (!task.halted) throw new Error(`The task of ${task.name} does not stop`);
+    this.memory.u32[stop] = STOP.VMM;
+    this.#take(() => task.step === SIDECAR_TASK_STOPPED, 100_000);
+    if (task.step !== SIDECAR_TASK_STOPPED) throw new Error(`The task of ${task.name} does not stop`);
     this.memory.u32[stop] = 0;
-    task.step = SIDECAR_TASK_RESUME;
   }
 
   /** Whether the guest of processor `vp` has come to its end. */

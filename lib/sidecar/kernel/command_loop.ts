@@ -129,11 +129,11 @@ export const STORE_REMOVED: StepId = step<SidecarProcessor>("sidecar.remove.stor
   return ap.call(RAISE_ATTENTION, PARKED_FOREVER);
 });
 
-/** The end of the sidecar kernel on this processor. */
+/** The end of the sidecar kernel on this processor, unless somebody starts it there again. */
 export const PARKED_FOREVER: StepId = step<SidecarProcessor>(
   "sidecar.parked-forever",
-  () => PARKED_FOREVER,
-  () => false,
+  (ap) => ap.restart(),
+  (ap) => ap.restarted,
 );
 
 /** The end of a processor whose sidecar kernel has panicked. */

@@ -9,7 +9,7 @@ import { Agent } from "../../memory/agent.ts";
 import type { MemoryPort } from "../../memory/port.ts";
 import { step, type StepId } from "../../memory/steps.ts";
 import type { SidecarNode } from "../node.ts";
-import { CHECK_STOP, PANICKED, STORE_REMOVED, writeResponse } from "./command_loop.ts";
+import { CHECK_STOP, PANICKED, PARKED_FOREVER, STORE_REMOVED, writeResponse } from "./command_loop.ts";
 import { KERNEL_LOCAL, type SidecarProcessor } from "./processor.ts";
 
 /** Word of `Agent.locals32`: intercepts that VTL0 still makes. With none left it runs until an interrupt comes. */
@@ -37,6 +37,7 @@ export class GuestlessProcessor extends Agent implements SidecarProcessor {
   readonly slot: number;
   readonly commandPage: number;
   readonly unmap: StepId = STORE_REMOVED;
+  readonly restarted = false;
   readonly #stays: boolean;
 
   /**
@@ -53,6 +54,10 @@ export class GuestlessProcessor extends Agent implements SidecarProcessor {
 
   commandStep(command: number): StepId {
     return command === SidecarCommand.values.RUN_VP ? CHECK_STOP : -1;
+  }
+
+  restart(): StepId {
+    return PARKED_FOREVER;
   }
 
   runOnce(): StepId {

@@ -33,6 +33,10 @@ export interface SidecarProcessor extends Agent {
   readonly commandPage: number;
   /** First step of what removal does before the last status: the overlays are unmapped and the APIC is disabled. */
   readonly unmap: StepId;
+  /** Whether the sidecar kernel is to start on it again after its removal. */
+  readonly restarted: boolean;
+  /** Takes note of that. Returns the first step of the start. */
+  restart(): StepId;
   /** First step of a command, or -1 when there is none of that number. */
   commandStep(command: number): StepId;
   /** One iteration of a run, once it is clear that it is not to stop: the step that follows. */

@@ -11,13 +11,14 @@ import {
   WRITE_INTERCEPT_MESSAGE,
 } from "../../hypervisor/intercepts.ts";
 import { type ProcessorParts, VirtualProcessor } from "../../hypervisor/virtual_processor.ts";
+import { HypervisorVpState, IRR_WORDS } from "../../hypervisor/vp_state.ts";
 import { CRASH_MSR } from "../../layout/hyperv/constants/msrs.ts";
 import { HvX64RegisterName } from "../../layout/hyperv/constants/registers.ts";
 import { SIDECAR_PRIVATE_PAGE } from "../../layout/hyperv/constants/sidecar.ts";
 import { SidecarCommand } from "../../layout/hyperv/sidecar.ts";
 import type { StepId } from "../../memory/steps.ts";
-import type { SidecarStarter } from "../boot.ts";
-import { type SidecarNodeMemory, SidecarVpGlobals } from "../memory.ts";
+import { AP_ENABLE_APIC, type SidecarStarter } from "../boot.ts";
+import { type SidecarNodeMemory, SidecarTaskState, SidecarVpGlobals } from "../memory.ts";
 import type { SidecarNode } from "../node.ts";
 import { PANICKED } from "./command_loop.ts";
 import { KERNEL_LOCAL, type SidecarProcessor } from "./processor.ts";
@@ -58,6 +59,7 @@ export class SidecarVp extends VirtualProcessor implements SidecarProcessor, Sid
   readonly ownAssistPage: number;
   /** Byte offset of its `SidecarVpGlobals`. */
   readonly globals: number;
+  readonly #taskState: number;
   readonly #onPanic: SidecarVpParts["onPanic"];
 
   /** Processor `index` over the agent block at byte offset `block`. */
@@ -79,6 +81,7 @@ export class SidecarVp extends VirtualProcessor implements SidecarProcessor, Sid
     this.vtl2Hypercalls = parts.vtl2Hypercalls;
     this.ownAssistPage = nodeMemory.privatePage(slot, SIDECAR_PRIVATE_PAGE.ASSIST_PAGE);
     this.globals = nodeMemory.privatePage(slot, SIDECAR_PRIVATE_PAGE.GLOBALS);
+    this.#taskState = nodeMemory.task(slot);
     this.#onPanic = parts.onPanic;
   }
 
@@ -95,6 +98,19 @@ export class SidecarVp extends VirtualProcessor implements SidecarProcessor, Sid
   /** Whether the hypervisor has taken the register page. */
   get registerPageMapped(): boolean {
     return this.getGlobal(SidecarVpGlobals.at.register_page_mapped) !== 0;
+  }
+
+  get restarted(): boolean {
+    return this.port.load32(this.#taskState + SidecarTaskState.at.restart) !== 0;
+  }
+
+  /** VTL2 starts with its initial context, and with an APIC without a request. */
+  restart(): StepId {
+    const { port, state } = this;
+    port.exchange32(this.#taskState + SidecarTaskState.at.restart, 0);
+    for (let word = 0; word < IRR_WORDS; word++) port.exchange32(state + HypervisorVpState.at.vtl2_irr + word * 4, 0);
+    this.setGlobal(SidecarVpGlobals.at.overlays_mapped, 0);
+    return AP_ENABLE_APIC;
   }
 
   commandStep(number: number): StepId {
