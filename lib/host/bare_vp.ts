@@ -175,8 +175,6 @@ const TRIPLE_FAULT: StepId = step<BareVp>("host.triple-fault", (vp) => {
 
 /** The guest ended a level-triggered interrupt: the I/O APIC may send it again. */
 const END_OF_INTERRUPT: StepId = step<BareVp>("host.end-of-interrupt", (vp) => {
-  const vector = vp.getState(HypervisorVpState.at.eoi_vector);
-  vp.setState(HypervisorVpState.at.eoi_vector, 0);
-  vp.onEndOfInterrupt(vector);
+  vp.onEndOfInterrupt(vp.takeEoi());
   return GUEST_RUN;
 });

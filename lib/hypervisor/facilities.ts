@@ -62,6 +62,8 @@ export function facilityBytes(vps: number): number {
 export interface FacilityEvents {
   /** The VP ended a level-triggered interrupt: EOI message to the I/O APICs, or an APIC EOI intercept. */
   levelEoi(vp: number, vector: number): void;
+  /** VTL0 of the VP took a triple fault that nobody intercepts. */
+  tripleFault(vp: number): void;
   /** SINTs of a VTL may have become deliverable: see {@linkcode Synic.deliverable}. May be called on any VP's behalf. */
   synicChanged(vp: number, vtl: number): void;
 }
@@ -161,6 +163,11 @@ export class Facilities implements ApicHost {
   /** SINTs of VTL0 of a VP are to be looked at: VTL2 has changed what it wants to be told about. */
   deliverabilityChanged(vp: number): void {
     this.#events.synicChanged(vp, 0);
+  }
+
+  /** VTL0 of a VP took a triple fault that nobody intercepts. */
+  tripleFault(vp: number): void {
+    this.#events.tripleFault(vp);
   }
 
   // --- ApicHost -----------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ const ATTENTION_AT = CpuState.at.attention;
 export const GUEST_RUN: StepId = step<VirtualProcessor>("guest.run", (vp) => {
   const reason = vp.cpu.run(vp.runQuantum);
   if (reason === EXIT_NONE) {
-    if (vp.getState(EOI_VECTOR) !== 0) return vp.steps.apicEoi;
+    if (vp.getState(EOI_PENDING) !== 0) return vp.steps.apicEoi;
     if ((vp.attention & ~ATTENTION.VTL0_INTERRUPT) !== 0) return ATTEND;
     return vp.activity === ACTIVITY_RUNNING ? GUEST_RUN : PARKED;
   }
@@ -35,8 +35,8 @@ export const GUEST_RUN: StepId = step<VirtualProcessor>("guest.run", (vp) => {
   return vp.steps.exit;
 });
 
-/** Vector of a level-triggered interrupt that the guest ended and that has not been reported, or 0. */
-const EOI_VECTOR = HypervisorVpState.at.eoi_vector;
+/** Whether the guest ended a level-triggered interrupt and that has not been reported. */
+const EOI_PENDING = HypervisorVpState.at.eoi_pending;
 
 /** HLT: the processor leaves the guest, is behind the instruction, and parks unless an interrupt waits already. */
 const HALT: StepId = step<VirtualProcessor>("hypervisor.halt", (vp) => {

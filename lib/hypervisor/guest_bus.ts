@@ -23,7 +23,7 @@ import {
 } from "../cpu/state.ts";
 import { X86_MSR } from "../layout/hyperv/constants/msrs.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
-import { MsrHypercallContents } from "../layout/hyperv/registers.ts";
+import { HvRegisterVsmPartitionConfig, MsrHypercallContents } from "../layout/hyperv/registers.ts";
 import { PAGE_SHIFT } from "../memory/machine_memory.ts";
 import type { LocalApic } from "./apic/local_apic.ts";
 import type { CpuidAsker, CpuidTable } from "./cpuid.ts";
@@ -34,6 +34,7 @@ import type { VirtualProcessor } from "./virtual_processor.ts";
 
 const at = CpuState.at;
 const PAGE_MASK = 0xfff;
+const CPUID_UNIMPLEMENTED = HvRegisterVsmPartitionConfig.low.intercept_cpuid_unimplemented;
 const { CR8_WRITE_TRAP } = SevExitCode.values;
 /** Guest page numbers in the high word of an address. */
 const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
@@ -143,8 +144,17 @@ export class GuestBus implements CpuBus, CpuidAsker {
 
   cpuid(cpu: Cpu): void {
     const result = this.processor.cpuidDefaults;
-    if (this.parts.cpuid.lookup(cpu.g32[0] >>> 0, cpu.g32[2] >>> 0, this, result)) loadCpuid(cpu, result);
-    else cpu.exit(EXIT_CPUID);
+    const answered = this.parts.cpuid.lookup(cpu.g32[0] >>> 0, cpu.g32[2] >>> 0, this, result);
+    if (this.#leavesForCpuid(answered)) cpu.exit(EXIT_CPUID);
+    else loadCpuid(cpu, result);
+  }
+
+  /** Whether a CPUID leaf leaves VTL0 that the hypervisor knows, or does not. A host VMM sees those it does not know. */
+  #leavesForCpuid(answered: boolean): boolean {
+    const partition = this.#partition;
+    if (answered) return partition.intercepts(PartitionState.at.intercept_all_cpuid);
+    return partition.config.vtl2Bytes === 0 || partition.vsmConfigured(CPUID_UNIMPLEMENTED) ||
+      partition.intercepts(PartitionState.at.intercept_all_cpuid);
   }
 
   get apicId(): number {

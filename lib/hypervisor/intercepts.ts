@@ -14,8 +14,10 @@ import {
   EXIT_MSR,
   EXIT_SHUTDOWN,
 } from "../cpu/state.ts";
+import { HvRegisterVsmPartitionConfig } from "../layout/hyperv/registers.ts";
 import { PAGE_SHIFT } from "../memory/machine_memory.ts";
 import { step, type StepId } from "../memory/steps.ts";
+import { ATTEND, PARKED } from "./guest.ts";
 import {
   writeApicEoiMessage,
   writeCpuidMessage,
@@ -30,10 +32,11 @@ import {
   writeUnrecoverableMessage,
 } from "./intercept_message.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
-import { EXIT_KIND, HypervisorVpState } from "./vp_state.ts";
+import { EXIT_KIND } from "./vp_state.ts";
 import { WRITE_ENTRY_REASON } from "./vtl_entry.ts";
 
 const cpu = CpuState.at;
+const UNRECOVERABLE = HvRegisterVsmPartitionConfig.low.intercept_unrecoverable_exception;
 /** Guest page numbers above 32 bits in the high word of an address. */
 const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
 
@@ -68,6 +71,10 @@ export const WRITE_INTERCEPT_MESSAGE: StepId = step<VirtualProcessor>("hyperviso
       break;
     case EXIT_SHUTDOWN:
       vp.noteExit(EXIT_KIND.unrecoverable);
+      if (!vp.partition.vsmConfigured(UNRECOVERABLE)) {
+        vp.facilities.tripleFault(vp.index);
+        return PARKED;
+      }
       forgetInstruction(vp);
       writeUnrecoverableMessage(vp);
       break;
@@ -87,9 +94,11 @@ export const WRITE_HYPERCALL_MESSAGE: StepId = step<VirtualProcessor>("hyperviso
 export const WRITE_DELIVERABLE_MESSAGE: StepId = step<VirtualProcessor>(
   "hypervisor.write-deliverable-message",
   (vp) => {
+    const sints = vp.takeDeliverableSints();
+    // What was deliverable a step ago may have been delivered by another processor meanwhile.
+    if (sints === 0 && !vp.interruptionDeliverable) return ATTEND;
     vp.noteExit(EXIT_KIND.deliverable);
     forgetInstruction(vp);
-    const sints = vp.takeDeliverableSints();
     if (sints !== 0) writeSintDeliverableMessage(vp, sints);
     else writeInterruptionDeliverableMessage(vp, vp.takeDeliverableInterruption());
     return WRITE_ENTRY_REASON;
@@ -99,8 +108,7 @@ export const WRITE_DELIVERABLE_MESSAGE: StepId = step<VirtualProcessor>(
 /** Writes the message of a level-triggered interrupt's EOI. */
 export const WRITE_APIC_EOI_MESSAGE: StepId = step<VirtualProcessor>("hypervisor.write-apic-eoi-message", (vp) => {
   vp.noteExit(EXIT_KIND["apic-eoi"]);
-  writeApicEoiMessage(vp, vp.getState(HypervisorVpState.at.eoi_vector));
-  vp.setState(HypervisorVpState.at.eoi_vector, 0);
+  writeApicEoiMessage(vp, vp.takeEoi());
   return WRITE_ENTRY_REASON;
 });
 

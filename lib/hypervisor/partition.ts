@@ -140,6 +140,16 @@ export class Partition {
     return policyAt(this.memory.u8, this.config.policies, policy);
   }
 
+  /** Whether VTL2 has set the bits `mask` of the low half of VsmPartitionConfig. */
+  vsmConfigured(mask: number): boolean {
+    return (this.memory.i32[(this.state + PartitionState.at.vsm_partition_config) >>> 2] & mask) !== 0;
+  }
+
+  /** Whether VTL2 asked by HvCallInstallIntercept for what the flag `field` of {@linkcode PartitionState} stands for. */
+  intercepts(field: number): boolean {
+    return this.memory.u8[this.state + field] !== 0;
+  }
+
   /** Whether guest page `gpn` is RAM of the lower VTLs. */
   isRam(gpn: number): boolean {
     return gpn < this.config.ramBytes >>> PAGE_SHIFT;

@@ -20,7 +20,7 @@ import { ATTENTION } from "./attention.ts";
 import type { Partition } from "./partition.ts";
 import type { Synic } from "./synic.ts";
 import { VpCopies } from "./vp_copies.ts";
-import { type ExitKindNumber, HypervisorVpState } from "./vp_state.ts";
+import { type ExitKindNumber, HypervisorVpState, IRR_WORDS } from "./vp_state.ts";
 
 /** Bits 63:12 of an overlay register hold the page's guest-physical address. */
 const GPA_MASK = ~0xfff;
@@ -262,6 +262,21 @@ export class VirtualProcessor extends Agent {
   takeDeliverableInterruption(): number {
     this.#i32[(this.state + at.deliverability) >>> 2] &= ~notify.interrupt_notification;
     return HvX64PendingInterruptionType.values.HV_X64_PENDING_INTERRUPT;
+  }
+
+  /** The highest vector of a level-triggered interrupt whose EOI has not been reported; it then has. */
+  takeEoi(): number {
+    const words = (this.state + at.eoi_vectors) >>> 2;
+    let vector = 0;
+    let left = 0;
+    for (let word = 0; word < IRR_WORDS; word++) {
+      const bits = this.#i32[words + word];
+      if (bits !== 0) vector = word * 32 + 31 - Math.clz32(bits);
+    }
+    this.#i32[words + (vector >>> 5)] &= ~(1 << (vector & 31));
+    for (let word = 0; word < IRR_WORDS; word++) left |= this.#i32[words + word];
+    if (left === 0) this.setState(at.eoi_pending, 0);
+    return vector;
   }
 
   /** Moves RIP behind the instruction that left and ends its interrupt shadow; outside 64-bit code RIP wraps at 32 bits. */

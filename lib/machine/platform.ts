@@ -20,7 +20,7 @@ import { EXIT_RING_SIZE, ExitLog } from "../hypervisor/exit_log.ts";
 import { Facilities } from "../hypervisor/facilities.ts";
 import type { HypercallContext } from "../hypervisor/hypercalls/context.ts";
 import { GuestBus, type GuestBusParts } from "../hypervisor/guest_bus.ts";
-import { Partition } from "../hypervisor/partition.ts";
+import { Partition, PartitionState } from "../hypervisor/partition.ts";
 import type { SevVp } from "../hypervisor/sev/sev_vp.ts";
 import { VpRegisters } from "../hypervisor/registers.ts";
 import { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
@@ -72,6 +72,7 @@ export class Platform {
     this.partition = new Partition(memory, map.partitionConfig(config));
     this.facilities = new Facilities(this.partition, port, map.facilities, clock, {
       levelEoi: (vp, vector) => this.#levelEoi(vp, vector),
+      tripleFault: (vp) => void machine.finish(END.TRIPLE_FAULT, vp),
       synicChanged: (vp) => this.partition.signal(port, vp, ATTENTION.STOP),
     });
     this.registers = new VpRegisters(this.facilities);
@@ -353,9 +354,13 @@ export class Platform {
   }
 
   #levelEoi(vp: number, vector: number): void {
-    const { memory } = this.#machine;
-    memory.u32[(this.partition.vpState(vp) + HypervisorVpState.at.eoi_vector) >>> 2] = vector;
-    this.partition.signal(this.#port, vp, ATTENTION.STOP);
+    const { partition } = this;
+    if (hasVtl2(this.#machine.config) && !partition.intercepts(PartitionState.at.apic_eoi_intercept)) return;
+    const { u32 } = this.#machine.memory;
+    const state = partition.vpState(vp);
+    u32[((state + HypervisorVpState.at.eoi_vectors) >>> 2) + (vector >>> 5)] |= 1 << (vector & 31);
+    u32[(state + HypervisorVpState.at.eoi_pending) >>> 2] = 1;
+    partition.signal(this.#port, vp, ATTENTION.STOP);
   }
 
   #crash(vp: number, crash: VmmCrash): void {

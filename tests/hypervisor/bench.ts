@@ -44,6 +44,7 @@ export class Bench {
       now: () => this.now,
     }, {
       levelEoi: (vp, vector) => this.eois.push([vp, vector]),
+      tripleFault: () => {},
       synicChanged: (vp, vtl) => this.changes.push([vp, vtl]),
     });
     this.facilities.reset();

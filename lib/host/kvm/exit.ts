@@ -79,6 +79,7 @@ const WRITE_TRAP: StepId = step<HostVcpu>("kvm.write-trap", (host) => {
       break;
     default:
       host.set64("cr8", value);
+      host.vp.apic.cr8Written(Number(value));
   }
   return REQUESTS;
 });
@@ -109,11 +110,7 @@ export const REQUESTS: StepId = step<HostVcpu>("kvm.take-requests", (host) => {
   const bits = host.port.and32(host.vp.cpuState + CpuState.at.attention, ATTENTION.FLUSH_TLB | ATTENTION.SHUTDOWN);
   if ((bits & ATTENTION.SHUTDOWN) !== 0) return HALTED;
   if ((bits & ATTENTION.NMI) !== 0) host.set32("nmi", host.get32("nmi") | 1);
-  const eoi = host.vp.getState(HypervisorVpState.at.eoi_vector);
-  if (eoi !== 0) {
-    host.vp.setState(HypervisorVpState.at.eoi_vector, 0);
-    host.services.onEndOfInterrupt(eoi);
-  }
+  while (host.vp.getState(HypervisorVpState.at.eoi_pending) !== 0) host.services.onEndOfInterrupt(host.vp.takeEoi());
   if ((bits & ATTENTION.INIT) !== 0) return INIT;
   if ((bits & ATTENTION.SIPI) !== 0) return STARTUP;
   if (host.get32("ap_request") !== 0) return RUN_NEW_VMSA;

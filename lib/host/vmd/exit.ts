@@ -106,11 +106,7 @@ const REQUESTS: StepId = step<HostVcpu>("vmm.take-requests", (host) => {
   const bits = host.port.and32(host.vp.cpuState + CpuState.at.attention, ATTENTION.FLUSH_TLB | ATTENTION.SHUTDOWN);
   if ((bits & ATTENTION.SHUTDOWN) !== 0) return HALTED;
   if ((bits & ATTENTION.NMI) !== 0) host.set32("nmi", NMI_WAITS);
-  const eoi = host.vp.getState(HypervisorVpState.at.eoi_vector);
-  if (eoi !== 0) {
-    host.vp.setState(HypervisorVpState.at.eoi_vector, 0);
-    host.services.onEndOfInterrupt(eoi);
-  }
+  while (host.vp.getState(HypervisorVpState.at.eoi_pending) !== 0) host.services.onEndOfInterrupt(host.vp.takeEoi());
   return canRun(host) ? INJECT : WAIT;
 });
 
