@@ -14,7 +14,7 @@ import { GUEST_RUN } from "../hypervisor/guest.ts";
 import { GuestBus, type GuestBusParts, loadCpuid } from "../hypervisor/guest_bus.ts";
 import { HYPERCALL } from "../hypervisor/hypercall_exit.ts";
 import { type ProcessorParts, VirtualProcessor } from "../hypervisor/virtual_processor.ts";
-import { EXIT_KIND, HypervisorVpState } from "../hypervisor/vp_state.ts";
+import { EXIT_KIND } from "../hypervisor/vp_state.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
 
 const cpuAt = CpuState.at;

@@ -6,7 +6,7 @@ import { Machine } from "../../lib/machine/machine.ts";
 import { STEPS } from "../../lib/memory/steps.ts";
 import { runWorker } from "../../lib/machine/worker_loop.ts";
 import { END } from "../../lib/machine/header.ts";
-import { guestMachine, hashMemory, runGuest } from "./guest_fixture.ts";
+import { guestMachine, hashMemory, register, runGuest, siliconPolicies } from "./guest_fixture.ts";
 import { RANDOM_GUEST_RAM, randomGuest } from "./random_guest.ts";
 
 /** Told of every step that is taken in this thread, with its name, behind it. */
@@ -30,8 +30,7 @@ function demo(platform: Platform, vps: number, concurrent: boolean, ramBytes = 2
 }
 
 /** A guest whose course does not depend on time: ports, strings, device memory, CPUID, MSRs, then HLT with interrupts off. */
-const TIMELESS = `
-        mov ebx, 300
+const timeless = (rounds: number) => `
 .next:  out 0x80, al
         in eax, 0x80
         mov edi, 0xd0000000
@@ -47,16 +46,21 @@ const TIMELESS = `
         rdmsr
         mov ebx, ebp
         inc ebp
-        cmp ebp, 300
+        cmp ebp, ${rounds}
         jb .next
         cli
         hlt
 `;
 
+/** So few rounds that a worker still takes its steps one by one, and can be watched doing it. */
+const ROUNDS = 60;
+/** So many that a worker does repeated sequences of steps in one go. */
+const MANY_ROUNDS = 4000;
+
 for (const platform of ["bare", "kernel"] as const) {
   Deno.test(`runtimes: both take the same steps of the same agents (${platform})`, async () => {
     const deterministic: string[] = [];
-    const machine = guestMachine(TIMELESS, { platform });
+    const machine = guestMachine(timeless(ROUNDS), { platform });
     const note = (names: string[], name: string) => {
       // The runtimes give the guest different quanta.
       if (name !== "guest.run" || names.at(-1) !== "guest.run") names.push(name);
@@ -66,7 +70,7 @@ for (const platform of ["bare", "kernel"] as const) {
 
     // The loop that a worker runs, in this thread; every step of the table notes its name.
     const concurrent: string[] = [];
-    const other = guestMachine(TIMELESS, { platform, concurrent: true });
+    const other = guestMachine(timeless(ROUNDS), { platform, concurrent: true });
     other.clock.start();
     onStep = (name) => {
       note(concurrent, name);
@@ -83,7 +87,7 @@ for (const platform of ["bare", "kernel"] as const) {
     // What follows the last HLT is how each runtime ends.
     const upTo = (names: string[]) => names.slice(0, names.lastIndexOf("hypervisor.halt") + 1);
     assertEquals(upTo(concurrent), upTo(deterministic));
-    assert(concurrent.length > 3000);
+    assert(concurrent.length > 1000);
   });
 }
 
@@ -112,4 +116,31 @@ Deno.test("deterministic: the same seed gives the same exits and the same memory
   const first = await trace(make, 1);
   assertEquals(await trace(make, 1), first);
   assertNotEquals((await trace(make, 2)).all, first.all);
+});
+
+Deno.test("runtimes: a worker at full speed leaves the same exits, registers and memory as single steps", async () => {
+  const results: { exits: string; registers: bigint[]; memory: number }[] = [];
+  for (const platform of ["bare", "kernel"] as const) {
+    for (const concurrent of [false, true]) {
+      const machine = guestMachine(timeless(MANY_ROUNDS), {
+        platform,
+        concurrent,
+        recordExits: true,
+        policies: siliconPolicies(),
+      });
+      let exits = 0;
+      const { end, problems } = await runGuest(machine, {
+        onExit: (record) => {
+          const { kind, registers, accesses } = readExit(record);
+          const text = [kind, ...registers.gpr, registers.rip, registers.rflags, ...accesses.map(({ data }) => data)]
+            .join();
+          for (let k = 0; k < text.length; k++) exits = Math.imul(exits ^ text.charCodeAt(k), 0x01000193);
+        },
+      });
+      assertEquals([end, problems], ["halt", []]);
+      const registers = Array.from({ length: 18 }, (_, k) => register(machine, 0, k * 8));
+      results.push({ exits: `${exits}`, registers, memory: hashMemory(machine) });
+    }
+  }
+  for (const result of results) assertEquals(result, results[0]);
 });
