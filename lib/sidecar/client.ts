@@ -138,7 +138,7 @@ export const RUN_WAIT: StepId = step<ClientThread>("client.run.wait", (thread) =
 }, (thread) => thread.result !== 0 || hasFinished(thread) || thread.stopRequested);
 
 /** The run has been asked to stop: its end comes, by an intercept after all or not. */
-const RUN_WAIT_CANCELLED: StepId = step<ClientThread>("client.run.wait-cancelled", takeCompletion, hasFinished);
+export const RUN_WAIT_CANCELLED: StepId = step<ClientThread>("client.run.wait-cancelled", takeCompletion, hasFinished);
 
 /** The processor is IDLE and its command page is the VMM's again. */
 function takeCompletion(thread: ClientThread): StepId {

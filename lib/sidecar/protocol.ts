@@ -1,7 +1,8 @@
 /**
  * The driver's protocol alone: a node whose processors have no guest, and one VMM thread for each, which runs its
- * processor a number of times. Reader, response interrupt and, where wanted, threads that stop or remove a processor are
- * the real ones. All of its state is in a few words of the memory, so that its interleavings can be searched.
+ * processor a number of times. Reader, response interrupt and, where wanted, threads that stop or remove a processor, or
+ * ask for the stop of a run, are the real ones. All of its state is in a few words of the memory, so that its
+ * interleavings can be searched.
  *
  * @module
  */
@@ -12,8 +13,8 @@ import { POLICIES_MAX, policyNamed, policyValue } from "../memory/policy.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
 import { SidecarDriverVpState } from "../layout/hyperv/constants/sidecar.ts";
 import { ControlPage, CpuStatus, SidecarVpSharedMemory } from "../layout/hyperv/sidecar.ts";
-import { beginReader, beginRun, CLIENT_INTERCEPT, ClientThread, RUN_WAIT } from "./client.ts";
-import { SidecarClientState } from "./client_state.ts";
+import { beginReader, beginRun, CLIENT_INTERCEPT, ClientThread, RUN_WAIT, RUN_WAIT_CANCELLED } from "./client.ts";
+import { ClientRunState, SidecarClientState } from "./client_state.ts";
 import { DRIVER_INTERRUPT, ResponseHandler } from "./driver/interrupt.ts";
 import { DRIVER_REMOVE } from "./driver/remove.ts";
 import { DRIVER_STOP } from "./driver/stop.ts";
@@ -29,12 +30,27 @@ const driver = SidecarDriverState.at;
 const { IDLE, REMOVED } = CpuStatus.values;
 /** Vector of Linux's platform IPI; any but 0 makes the processors interrupt. */
 const RESPONSE_VECTOR = 0xf7;
-/** Words of `Agent.locals32` of the threads here. */
-const ROUNDS = 0;
-const BEGUN = 1;
+/** Words of `Agent.locals32` of the VMM's threads here. */
+export const THREAD_LOCAL = {
+  /** Runs that the thread makes. */
+  ROUNDS: 0,
+  /** Runs that it has begun. */
+  BEGUN: 1,
+} as const;
+
+const { ROUNDS, BEGUN } = THREAD_LOCAL;
+const STOP_REQUESTED = SidecarClientState.at.stop_requested;
+const RUN_STATE = SidecarClientState.at.run_state;
+
+/** A thread of the VMM that can be asked to stop its run. */
+class VmmThread extends ClientThread {
+  override get stopRequested(): boolean {
+    return this.port.load32(this.client + STOP_REQUESTED) !== 0;
+  }
+}
 
 /** Runs its processor until no rounds are left. What the VMM does with an exit here is to begin the next round. */
-const VMM_RUN: StepId = step<ClientThread>(
+export const VMM_RUN: StepId = step<ClientThread>(
   "vmm.begin-run",
   beginRound,
   (thread) => thread.locals32[BEGUN] < thread.locals32[ROUNDS] && thread.result === 0,
@@ -42,12 +58,23 @@ const VMM_RUN: StepId = step<ClientThread>(
 
 function beginRound(thread: ClientThread): StepId {
   thread.locals32[BEGUN]++;
+  // Nobody asks for a stop between two runs, so that this is seen by nobody.
+  if (thread.stopRequested) thread.port.exchange32(thread.client + STOP_REQUESTED, 0);
   thread.call(VMM_RUN, VMM_RUN); // where the run returns to
   return beginRun(thread);
 }
 
+/** Somebody in the VMM wants the run under way to stop: the thread that waits for its end cancels it. */
+const REQUEST_STOP: StepId = step<ClientThread>("vmm.request-stop", (thread) => {
+  thread.port.exchange32(thread.client + STOP_REQUESTED, 1);
+  return REQUEST_STOP;
+}, ({ port, client }) => {
+  return port.load32(client + RUN_STATE) === ClientRunState.values.RUNNING &&
+    port.load32(client + STOP_REQUESTED) === 0;
+});
+
 /** The prepare hook of bringing a processor online has returned; an error keeps Linux from starting it. */
-const CPU_PREPARED: StepId = step<ClientThread>("linux.start-cpu", (thread) => {
+export const CPU_PREPARED: StepId = step<ClientThread>("linux.start-cpu", (thread) => {
   return thread.result === 0 ? CPU_STARTED : HALTED;
 });
 
@@ -69,6 +96,8 @@ export interface ProtocolOptions {
   readonly policies?: Readonly<Record<string, string>>;
   /** Processors, from 1, each of which a further thread asks once to stop. */
   readonly stop?: readonly number[];
+  /** Processors, from 1, each of whose runs the VMM may want to stop at any time. */
+  readonly cancel?: readonly number[];
   /** Processors, from 1, each of which Linux brings online at any time. */
   readonly remove?: readonly number[];
   /** Intercepts that VTL0 of each processor makes before it runs on until it is interrupted; `rounds` when absent. */
@@ -104,6 +133,8 @@ export class SidecarProtocol {
   readonly processors: readonly GuestlessProcessor[];
   /** Threads that stop a run, as `options.stop` asks. */
   readonly stoppers: readonly ClientThread[];
+  /** Who wants runs to stop, as `options.cancel` asks. */
+  readonly cancellers: readonly ClientThread[];
   /** Linux's threads that bring a processor online, as `options.remove` asks. */
   readonly removers: readonly ClientThread[];
   /** All of them, in a fixed order. */
@@ -117,9 +148,9 @@ export class SidecarProtocol {
   /** Lays out and initialises a protocol: every processor is IDLE and parked. Throws `BadInput` on unknown policies. */
   constructor(options: ProtocolOptions, port?: (memory: MachineMemory) => MemoryPort) {
     this.options = options;
-    const { vps, rounds, stop = [], remove = [] } = options;
+    const { vps, rounds, stop = [], cancel = [], remove = [] } = options;
     const slots = vps + 1;
-    const threads = vps + 1 + stop.length + remove.length;
+    const threads = vps + 1 + stop.length + cancel.length + remove.length;
     const sharedPages = PAGE_SIZE;
     const driverState = sharedPages + slots * SidecarVpSharedMemory.size;
     const clients = driverState + up(SidecarDriverState.size, LINE);
@@ -148,7 +179,7 @@ export class SidecarProtocol {
     let thread = 0;
     const nextBlock = () => (block += AgentBlock.size) - AgentBlock.size;
     const newThread = (name: string, slot: number, onBaseCpu = false) => {
-      const created = new ClientThread(name, node, nextBlock(), direct, thread++, clients, onBaseCpu);
+      const created = new VmmThread(name, node, nextBlock(), direct, thread++, clients, onBaseCpu);
       created.locals32[DRIVER_LOCAL.SLOT] = slot;
       return created;
     };
@@ -156,14 +187,17 @@ export class SidecarProtocol {
     this.starters = numbers.map((slot) => newThread(`vmm${slot}`, slot));
     this.reader = newThread("reader", 0, true);
     this.stoppers = stop.map((slot) => newThread(`stop${slot}`, slot));
+    this.cancellers = cancel.map((slot) => newThread(`cancel${slot}`, slot));
     this.removers = remove.map((slot) => newThread(`online${slot}`, slot));
     this.handler = new ResponseHandler("irq", node, nextBlock(), direct);
-    this.processors = numbers.map((slot) => new GuestlessProcessor(node, slot, nextBlock(), direct, stop.length > 0));
+    const stays = stop.length + cancel.length > 0;
+    this.processors = numbers.map((slot) => new GuestlessProcessor(node, slot, nextBlock(), direct, stays));
     this.agents = [
       ...this.starters,
       this.reader,
       this.handler,
       ...this.stoppers,
+      ...this.cancellers,
       ...this.removers,
       ...this.processors,
     ];
@@ -185,6 +219,7 @@ export class SidecarProtocol {
     this.reader.step = beginReader(this.reader);
     this.handler.step = DRIVER_INTERRUPT;
     for (const stopper of this.stoppers) stopper.step = stopper.call(DRIVER_STOP, HALTED);
+    for (const canceller of this.cancellers) canceller.step = REQUEST_STOP;
     for (const remover of this.removers) remover.step = remover.call(DRIVER_REMOVE, CPU_PREPARED);
     for (const processor of this.processors) {
       processor.locals32[INTERCEPTS_LEFT] = options.intercepts ?? rounds;
@@ -199,8 +234,9 @@ export class SidecarProtocol {
         { at: node.commandPage(slot), bytes: 8 },
         { at: node.requestData(slot), bytes: 4 },
         { at: node.requestWords[slot], bytes: 4 },
-        { at: this.client(slot) + SidecarClientState.at.run_state, bytes: 4 },
+        { at: this.client(slot) + RUN_STATE, bytes: 4 },
         { at: this.client(slot) + SidecarClientState.at.panicked, bytes: 4 },
+        ...(cancel.includes(slot) ? [{ at: this.client(slot) + STOP_REQUESTED, bytes: 4 }] : []),
       ]),
       { at: node.vpStates, bytes: statusWords },
       { at: node.needsVpScan, bytes: driver.waiters - driver.needs_vp_scan + 4 * Math.ceil(threads / 32) },
@@ -233,7 +269,9 @@ export class SidecarProtocol {
   /** Whether the next step of the VMM's thread of processor `slot` touches the command page, and can be taken. */
   touchesPage(slot: number): boolean {
     const starter = this.starters[slot - 1];
-    return (starter.step === VMM_RUN || starter.step === RUN_WAIT) && starter.enabled;
+    if (starter.step === VMM_RUN) return starter.enabled;
+    const waits = starter.step === RUN_WAIT || starter.step === RUN_WAIT_CANCELLED;
+    return waits && this.memory.i32[(this.client(slot) + RUN_STATE) >>> 2] === ClientRunState.values.FINISHED;
   }
 
   /** Whether no agent can take a step. */
