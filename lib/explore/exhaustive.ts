@@ -150,6 +150,7 @@ export class ExhaustiveScheduler implements Scheduler {
   readonly #task: Task;
   /** Depth of the state in which the task begins. */
   readonly #base: number;
+  #begun = false;
   #baseLast = -1;
   #basePreemptions = 0;
 
@@ -183,7 +184,8 @@ export class ExhaustiveScheduler implements Scheduler {
   }
 
   newExecution(engine: Engine): boolean {
-    if (this.#top < 0) {
+    if (!this.#begun) {
+      this.#begun = true;
       this.#begin(engine);
       return true;
     }
@@ -209,6 +211,7 @@ export class ExhaustiveScheduler implements Scheduler {
       engine.execute(choice.actor);
     }
     engine.chooser = this;
+    engine.transitions -= this.#task.choices.length; // somebody else has counted them
   }
 
   /** Gives away the part of the search that is nearest to its beginning, if any is left; this search leaves it out. */

@@ -1,7 +1,7 @@
 /**
  * The shortest schedule that violates a property: fewest context switches, then fewest steps; of several, the one in
- * which agents go on as long as they can, in their order. Found by Dijkstra's search over states and the agent that came last, so that it does not depend on how
- * the violation was found.
+ * which agents go on as long as they can, in their order. Found by Dijkstra's search over states and the agent that came
+ * last, so that it does not depend on how the violation was found.
  *
  * A context switch is a step whose agent differs from the previous step's while that one was still enabled.
  *

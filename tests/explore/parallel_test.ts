@@ -22,7 +22,7 @@ function shapes(engine: Engine, result: SearchResult) {
 
 for (const jobs of [1, 3]) {
   Deno.test(`${jobs} workers reach the same states as one thread, and the verdict is the same`, async () => {
-    const spec: CounterSpec = { agents: 4, rounds: 2, wrong: -1 };
+    const spec: CounterSpec = { agents: 3, rounds: 3, wrong: -1 };
     const engine = new Engine(counters(spec));
     const single = search(engine, { reductions: PLAIN });
     const parallel = await parallelSearch(engine, { jobs, spec, spawn });
@@ -42,7 +42,7 @@ Deno.test("Workers find the violation that one thread finds, and it is minimised
 });
 
 Deno.test("Workers keep to a bound on preemptions and to a bound on states", async () => {
-  const spec: CounterSpec = { agents: 3, rounds: 2, wrong: 2 };
+  const spec: CounterSpec = { agents: 3, rounds: 2, wrong: -1 };
   const engine = new Engine(counters(spec));
   const single = search(engine, { bounds: { preemptions: 1 } });
   const bounded = await parallelSearch(engine, { jobs: 2, spec, spawn, bounds: { preemptions: 1 } });
@@ -68,7 +68,6 @@ Deno.test("A shared set of fingerprints keeps the lower of two notes", () => {
   assertEquals(a.notes(a.find(0, 0)), 5);
   b.note(place, 2);
   assertEquals(a.notes(a.find(0, 0)), 2);
-  assertEquals(a.find(1, 0) === a.find(0, 1), false);
 });
 
 // --- Shards -------------------------------------------------------------------------------------------------------
