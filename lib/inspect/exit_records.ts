@@ -9,7 +9,7 @@ import type { ExitKind } from "../hypervisor/vp_state.ts";
 import { HvMessageType } from "../layout/hyperv/constants/messages.ts";
 import type { SeenExit } from "./exit_compare.ts";
 import { readExitRegisters } from "./exit_registers.ts";
-import type { ExitRegisters, ExitType } from "./exit_stream.ts";
+import { EXIT_SEGMENTS, EXIT_SYSTEM, EXIT_TABLES, type ExitRegisters, type ExitType } from "./exit_stream.ts";
 
 const header = ExitRecordHeader.at;
 const access = ExitAccessLayout.at;
@@ -184,12 +184,24 @@ export class ExitLines {
     const line: Record<string, unknown> = { seq: exit.sequence, vp: exit.vp, vtl: exit.vtl };
     if (exit.intercept !== undefined) line.intercept = exit.intercept;
     Object.assign(line, fieldsOf(exit));
-    const { gpr, rip, rflags, seg, sys } = registersText(registers);
-    Object.assign(line, { gpr, rip, rflags });
-    if (before === undefined || JSON.stringify(segText(before)) !== JSON.stringify(seg)) line.seg = seg;
-    if (before === undefined || JSON.stringify(sysText(before)) !== JSON.stringify(sys)) line.sys = sys;
+    line.gpr = registers.gpr.map(hex);
+    line.rip = hex(registers.rip);
+    line.rflags = hex(registers.rflags);
+    if (before === undefined || !sameSegments(before, registers)) line.seg = segText(registers);
+    if (before === undefined || !sameSystem(before, registers)) line.sys = sysText(registers);
     return JSON.stringify(line);
   }
+}
+
+/** Whether all segments are the same. */
+function sameSegments(a: ExitRegisters, b: ExitRegisters): boolean {
+  return EXIT_SEGMENTS.every((name) => a.seg[name].every((part, number) => part === b.seg[name][number]));
+}
+
+/** Whether all control registers and tables are the same. */
+function sameSystem(a: ExitRegisters, b: ExitRegisters): boolean {
+  return EXIT_SYSTEM.every((name) => a.sys[name] === b.sys[name]) &&
+    EXIT_TABLES.every((name) => a.sys[name].every((part, number) => part === b.sys[name][number]));
 }
 
 /** The type and what belongs to it. */
