@@ -14,7 +14,7 @@
 
 import { ACCESS_EXECUTE, type CpuBus } from "./bus.ts";
 import { Block, BLOCK_INSTRUCTIONS_MAX, BlockCache, linearIndex, rememberBytes, rememberTail } from "./block_cache.ts";
-import { Decoder, INSTRUCTION_BYTES_MAX } from "./decode.ts";
+import { Decoder } from "./decode.ts";
 import { VECTOR_GP } from "./faults.ts";
 import { LZ_NONE } from "./flags.ts";
 import type { Insn } from "./insn.ts";
@@ -34,7 +34,6 @@ const EVENT = at.event >> 2;
 const NMI_PENDING = at.nmi_pending >> 2;
 const PENDING_DB = at.pending_db >> 2;
 const EXIT_REASON = at.exit_reason >> 2;
-const EXIT_LENGTH = at.exit_length >> 2;
 const EXIT_VECTOR = at.exit_vector >> 2;
 const EXIT_ERROR = at.exit_error >> 2;
 const EXIT_HAS_ERROR = at.exit_has_error >> 2;

@@ -252,7 +252,8 @@ const RUNNER_ENDED: StepId = step<LinuxVp>("vmm.stopped", (vp) => {
 const RUNNER_STOPPED: StepId = step<LinuxVp>("vmm.wait-resumed", (vp) => {
   const stop = vp.port.load32(vp.runState + VmmRunState.at.stop);
   return (stop & STOP.OFFLINE) !== 0 ? FLUSH_REGISTER_PAGE : vp.call(RUN_VP, RUNNER_ENDED);
-}, ({ port, runState }) => (port.load32(runState + VmmRunState.at.stop) & ~STOP.VMM) !== 0 ||
+}, ({ port, runState }) =>
+  (port.load32(runState + VmmRunState.at.stop) & ~STOP.VMM) !== 0 ||
   port.load32(runState + VmmRunState.at.stop) === 0);
 
 /** The VMM saves the processor's state, as the task of a sidecar processor does. */

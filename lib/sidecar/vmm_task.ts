@@ -27,7 +27,11 @@ import { HvMessageType } from "../layout/hyperv/constants/messages.ts";
 import { HvX64RegisterName, SIDECAR_NATIVE_MSR_REGISTERS } from "../layout/hyperv/constants/registers.ts";
 import { HvMessageHeader } from "../layout/hyperv/messages.ts";
 import { SIDECAR } from "../layout/hyperv/constants/sidecar.ts";
-import { HvInternalActivityRegister, HvRegisterValue, HvX64InterruptStateRegister } from "../layout/hyperv/registers.ts";
+import {
+  HvInternalActivityRegister,
+  HvRegisterValue,
+  HvX64InterruptStateRegister,
+} from "../layout/hyperv/registers.ts";
 import { CommandPage, CpuContextX64 } from "../layout/hyperv/sidecar.ts";
 import { Fxsave } from "../layout/x64/fxsave.ts";
 import type { MemoryPort } from "../memory/port.ts";
