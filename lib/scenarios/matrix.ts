@@ -1,0 +1,207 @@
+/**
+ * The matrix of a scenario: every combination of its policies under every memory model, with a verdict for each property.
+ *
+ * A combination that differs from one that was searched only in policies that nothing looked at is not searched again.
+ * Combinations are spread over workers; what each says does not depend on which worker searched it, or when.
+ *
+ * @module
+ */
+import { Engine } from "../explore/engine.ts";
+import { record, type Schedule } from "../explore/schedule.ts";
+import { choicesOf } from "../explore/replay.ts";
+import type { MemoryModel } from "../explore/system.ts";
+import { BadInput } from "../memory/bad_input.ts";
+import { type CombinationResult, type PropertyResult, searchCombination, sharesWith } from "./combination.ts";
+import { buildSystem, type Choices, combinations, parseOptions, type Scenario, splitSystemName } from "./scenario.ts";
+import { scenarioOf, type ScenarioSource } from "./spec.ts";
+import type { CombinationReply, CombinationTask } from "./worker.ts";
+import "./worker.ts"; // the workers' module: part of the program, so that a compiled binary has it
+
+/** A row of the matrix: one combination, one memory model, one property. */
+export interface MatrixRow extends PropertyResult {
+  /** Every policy of the scenario and its value. */
+  readonly policies: Choices;
+  readonly memoryModel: MemoryModel;
+}
+
+/** How far a matrix is. */
+export interface MatrixProgress {
+  /** Combinations that are done, and all of them. */
+  readonly done: number;
+  readonly of: number;
+  /** States of the searches that are done or under way. */
+  readonly states: number;
+}
+
+/** How a matrix is made. */
+export interface MatrixOptions {
+  /** Workers; 0 searches in this thread. */
+  readonly jobs: number;
+  /** Ends the work; what is not done then is a bound that was hit. */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: MatrixProgress) => void;
+}
+
+/** A matrix. */
+export interface Matrix {
+  readonly rows: readonly MatrixRow[];
+  /** How many combinations were searched; the others share theirs. */
+  readonly searched: number;
+  readonly interrupted: boolean;
+}
+
+/** A combination of the matrix. */
+interface Cell {
+  readonly policies: Choices;
+  readonly memoryModel: MemoryModel;
+}
+
+/** Makes the matrix of a scenario. Throws `BadInput` when its systems cannot be built. */
+export async function matrixOf(source: ScenarioSource, options: MatrixOptions): Promise<Matrix> {
+  const scenario = scenarioOf(source);
+  const cells = scenario.matrix.memoryModels.flatMap((memoryModel): Cell[] => {
+    return combinations(scenario).map((policies) => ({ policies, memoryModel }));
+  });
+  const work = new Work(scenario, cells, options);
+  if (options.jobs === 0) work.searchAll();
+  else await work.spread(source, Math.min(options.jobs, cells.length));
+  return work.matrix();
+}
+
+/** The combinations and what is known of them. */
+class Work {
+  readonly #scenario: Scenario;
+  readonly #cells: readonly Cell[];
+  readonly #options: MatrixOptions;
+  readonly #done: CombinationResult[] = [];
+  readonly #todo: Cell[];
+  /** States of the searches under way. */
+  readonly #states = new Map<Cell, number>();
+  #interrupted = false;
+
+  constructor(scenario: Scenario, cells: readonly Cell[], options: MatrixOptions) {
+    this.#scenario = scenario;
+    this.#cells = cells;
+    this.#options = options;
+    this.#todo = [...cells];
+  }
+
+  /** Searches one combination after the other in this thread. */
+  searchAll(): void {
+    for (let cell = this.#next(); cell !== undefined; cell = this.#next()) {
+      const { policies, memoryModel } = cell;
+      const { signal } = this.#options;
+      const now = () => performance.now();
+      this.#done.push(searchCombination(this.#scenario, policies, memoryModel, now, () => signal?.aborted ?? false));
+      this.#report();
+    }
+    this.#interrupted = this.#options.signal?.aborted ?? false;
+  }
+
+  /** Spreads them over workers. */
+  async spread(source: ScenarioSource, jobs: number): Promise<void> {
+    const stop = new SharedArrayBuffer(4);
+    const { signal } = this.#options;
+    const halt = () => Atomics.store(new Int32Array(stop), 0, 1);
+    signal?.addEventListener("abort", halt);
+    const workers = Array.from({ length: jobs }, startExplorer);
+    try {
+      await Promise.all(workers.map((worker) => this.#serve(worker, source, stop)));
+    } finally {
+      signal?.removeEventListener("abort", halt);
+      for (const worker of workers) worker.terminate();
+    }
+    this.#interrupted = signal?.aborted ?? false;
+  }
+
+  /** Gives a worker one combination after the other. */
+  async #serve(worker: Worker, source: ScenarioSource, stop: SharedArrayBuffer): Promise<void> {
+    for (let cell = this.#next(); cell !== undefined; cell = this.#next()) {
+      const { policies, memoryModel } = cell;
+      const current = cell;
+      const task: CombinationTask = { source, policies, memoryModel, stop };
+      const reply = await answer(worker, task, (states) => {
+        this.#states.set(current, states);
+        this.#report();
+      });
+      this.#states.delete(cell);
+      if (reply.kind === "failed") throw reply.badInput ? new BadInput(reply.message) : new Error(reply.message);
+      // What was interrupted says nothing about other combinations.
+      const consulted = reply.interrupted ? Object.keys(policies) : reply.result.consulted;
+      this.#done.push({ ...reply.result, consulted });
+      this.#report();
+    }
+  }
+
+  /** The next combination that nobody has searched the like of. */
+  #next(): Cell | undefined {
+    while (this.#todo.length > 0 && this.#options.signal?.aborted !== true) {
+      const cell = this.#todo.shift()!;
+      if (this.#found(cell) === undefined) return cell;
+    }
+    return undefined;
+  }
+
+  #found({ policies, memoryModel }: Cell): CombinationResult | undefined {
+    return this.#done.find((done) => sharesWith(done, policies, memoryModel));
+  }
+
+  #report(): void {
+    const { onProgress } = this.#options;
+    if (onProgress === undefined) return;
+    const done = this.#done.flatMap(({ properties }) => properties.slice(0, 1).map(({ states }) => states));
+    const states = [...done, ...this.#states.values()].reduce((total, count) => total + count, 0);
+    onProgress({ done: this.#cells.length - this.#todo.length - this.#states.size, of: this.#cells.length, states });
+  }
+
+  matrix(): Matrix {
+    const rows = this.#cells.flatMap((cell): MatrixRow[] => {
+      const found = this.#found(cell);
+      if (found === undefined) return this.#unsearched(cell);
+      return found.properties.map((result) => ({
+        ...result,
+        ...cell,
+        schedule: result.schedule === null ? null : retold(this.#scenario, result.schedule, cell),
+      }));
+    });
+    return { rows, searched: this.#done.length, interrupted: this.#interrupted };
+  }
+
+  #unsearched(cell: Cell): MatrixRow[] {
+    return this.#scenario.properties.map(({ name }): MatrixRow => {
+      const nothing = { kind: "", states: 0, switches: null, steps: null, seconds: 0, schedule: null };
+      return { ...cell, property: name, verdict: "bound", ...nothing };
+    });
+  }
+}
+
+/** A schedule of a combination as one of another that is the same run: recorded there. */
+function retold(scenario: Scenario, schedule: Schedule, { policies, memoryModel }: Cell): Schedule {
+  if (scenario.policies.every(({ policy }) => schedule.policies[policy] === policies[policy])) return schedule;
+  const options = parseOptions(scenario, splitSystemName(schedule.scenario).options);
+  const engine = new Engine(buildSystem(scenario, policies, options), memoryModel);
+  const choices = choicesOf(engine, { ...schedule, policies });
+  const { property, kind, cycle_from: cycleFrom } = schedule;
+  return record(engine, choices, { property, kind, ...(cycleFrom === undefined ? {} : { cycleFrom }) });
+}
+
+/** Starts one of the explorer's workers. */
+export function startExplorer(): Worker {
+  return new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "explorer" });
+}
+
+type FinalReply = Exclude<CombinationReply, { kind: "progress" }>;
+
+function answer(worker: Worker, task: CombinationTask, onStates: (states: number) => void): Promise<FinalReply> {
+  return new Promise((resolve) => {
+    worker.onmessage = ({ data }: MessageEvent<CombinationReply>) => {
+      if (data.kind === "progress") onStates(data.states);
+      else resolve(data);
+    };
+    worker.onerror = (event) => {
+      event.preventDefault();
+      resolve({ kind: "failed", message: event.message, badInput: false });
+    };
+    worker.postMessage(task);
+  });
+}
