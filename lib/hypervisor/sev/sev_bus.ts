@@ -204,8 +204,8 @@ export class SevBus extends GuestBus {
   }
 
   /** A write trap: the register has its new value already (a11). */
-  wrote(cpu: Cpu, code: number, lo: number, hi: number): void {
-    if (this.intercepted(code)) this.#leaveAfter(cpu, code, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0));
+  override wrote(cpu: Cpu, code: number, low: number): void {
+    if (this.intercepted(code)) this.#leaveAfter(cpu, code, BigInt(low >>> 0));
   }
 
   override hlt(cpu: Cpu): void {
