@@ -16,7 +16,9 @@ import "./worker.ts";
 /** Milliseconds between two looks of the main thread at the machine. */
 const POLL_MS = 2;
 /** Milliseconds without a step of an agent that could take one, after which the run is ended as stuck. */
-const STUCK_MS = 5_000;
+const STANDSTILL_MS = 5_000;
+/** The same for the first step: many workers take their time to load their modules on few cores. */
+const START_MS = 60_000;
 /** Milliseconds that workers are given to leave. */
 const LEAVE_MS = 2_000;
 
@@ -38,9 +40,15 @@ export class ConcurrentRuntime {
   readonly #unimplemented = new Map<string, number>();
   #left = 0;
 
-  /** A runtime over `machine`, whose memory is initialised and whose guest is loaded. */
-  constructor(machine: Machine) {
+  readonly #standstillMs: number;
+
+  /**
+   * A runtime over `machine`, whose memory is initialised and whose guest is loaded. `standstillMs` is how many milliseconds
+   * an agent that could take a step may go without one.
+   */
+  constructor(machine: Machine, standstillMs: number = STANDSTILL_MS) {
     this.machine = machine;
+    this.#standstillMs = standstillMs;
   }
 
   /** Runs until the machine ends; `onPoll` is called every few milliseconds, for output and limits. */
@@ -48,7 +56,7 @@ export class ConcurrentRuntime {
     const { machine } = this;
     machine.clock.start();
     for (let worker = 0; worker < machine.workers; worker++) this.#start(worker);
-    const watchdog = new Watchdog(machine, STUCK_MS);
+    const watchdog = new Watchdog(machine, this.#standstillMs);
     while (machine.end === END.NONE && this.#left === 0) {
       await delay(POLL_MS);
       onPoll?.();
@@ -123,8 +131,9 @@ class Watchdog {
       if (steps !== seen.steps || waiting) {
         seen.steps = steps;
         seen.since = now;
-      } else if (now - seen.since > this.#limitMs) {
-        return `${agent} made no progress for ${this.#limitMs} ms in step ${stepName(step)}`;
+      } else if (now - seen.since > (steps === 0 ? START_MS : this.#limitMs)) {
+        const seconds = Math.round(now - seen.since) / 1000;
+        return `${agent} made no progress for ${seconds} s in step ${stepName(step)}`;
       }
     }
     return undefined;

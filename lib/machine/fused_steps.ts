@@ -17,7 +17,7 @@
  * @module
  */
 import type { Agent } from "../memory/agent.ts";
-import { combinationAt, CONDITIONAL, STEP_NUMBERS, type StepId, STEPS } from "../memory/steps.ts";
+import { combinationAt, CONDITIONAL, isInsideCombination, STEP_NUMBERS, type StepId, STEPS } from "../memory/steps.ts";
 
 /** Times that a step is taken singly before the sequence that follows it is fused. */
 const HOT = 2000;
@@ -73,6 +73,7 @@ export function takeFusedSteps(agent: Agent, count: number): number {
   running = agent;
   try {
     while (done < count) {
+      agent.step = next; // the watchdog, in another thread, says where an agent stands that never comes out of a step
       sequence = sequences[next];
       runningSequence = sequence;
       if (sequence !== undefined) {
@@ -83,7 +84,7 @@ export function takeFusedSteps(agent: Agent, count: number): number {
       const step = STEPS[next];
       if ((next & CONDITIONAL) !== 0) {
         if (!step.enabled!(agent)) break;
-      } else if (++taken[next] === HOT) {
+      } else if (++taken[next] === HOT && !isInsideCombination(next)) {
         const [after, steps] = noteSequence(agent, next);
         next = after;
         done += steps;
@@ -120,30 +121,29 @@ function noteSequence(agent: Agent, first: StepId): readonly [next: StepId, step
 /** Makes the function of a sequence that is followed by the step `after`. */
 function fuse(ids: readonly StepId[], after: StepId): Sequence {
   const parts: ((agent: Agent) => StepId)[] = [];
-  const part = (run: (agent: Agent) => StepId) => `p[${parts.push(run) - 1}]`;
-  const names: string[] = [];
-  const followed = (k: number) => k + 1 < ids.length ? ids[k + 1] : after;
-  const single = (k: number) =>
-    `n = ${part(STEPS[ids[k]].run)}(a); k = ${k + 1}; if (n !== ${followed(k)}) break take;`;
-  const lines: string[] = [];
-  for (let k = 0; k < ids.length;) {
-    const combination = combinationAt(ids, k);
-    if (combination === undefined) {
-      lines.push(single(k++));
-      continue;
+  const call = (run: (agent: Agent) => StepId) => `s${parts.push(run) - 1}(a)`;
+  const leave = (done: number) => `k = ${done}; if (n !== ${done < ids.length ? ids[done] : after}) break take;`;
+  const codeOf = (from: number, to: number): string => {
+    let code = "";
+    for (let k = from; k < to;) {
+      const combination = combinationAt(ids, k);
+      const end = k + (combination?.ids.length ?? 1);
+      if (combination === undefined || (k === from && end === to)) {
+        code += `n = ${call(STEPS[ids[k]].run)}; ${leave(k + 1)}\n`;
+        k++;
+      } else {
+        code += `n = ${call(combination.run)}; if (n < 0) { ${codeOf(k, end)} } else { ${leave(end)} }\n`;
+        k = end;
+      }
     }
-    const end = k + combination.ids.length;
-    const singles = combination.ids.map((_, step) => single(k + step));
-    lines.push(`n = ${part(combination.run)}(a); if (n < 0) { ${singles.join(" ")} }`);
-    lines.push(`else { k = ${end}; if (n !== ${followed(end - 1)}) break take; }`);
-    k = end;
-  }
-  parts.forEach((_, k) => names.push(`s${k}`));
-  const body = lines.join("\n").replaceAll(/p\[(\d+)\]/g, "s$1");
+    return code;
+  };
+  const body = codeOf(0, ids.length);
   const source = `return function (a) {
     let n = 0, k = 0;
     try { take: { ${body} } } finally { completed[0] = k; }
     return n;
   };`;
+  const names = parts.map((_, k) => `s${k}`);
   return { ids, run: new Function("completed", ...names, source)(completed, ...parts) };
 }

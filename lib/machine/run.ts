@@ -13,6 +13,7 @@ import { type ConcurrentResult, ConcurrentRuntime } from "./concurrent.ts";
 import { DeterministicRuntime } from "./deterministic.ts";
 import { END, END_NAMES, type EndName, MachineHeader } from "./header.ts";
 import type { Machine } from "./machine.ts";
+import { type TimedVpAction, VpTimeline } from "./vp_actions.ts";
 
 const header = MachineHeader.at;
 
@@ -27,12 +28,16 @@ export interface RunOptions {
   readonly exitLimit?: number;
   /** Seconds of wall-clock time after which the machine ends; absent for no limit. */
   readonly timeLimitSeconds?: number;
+  /** Concurrent runtime: milliseconds without a step of an agent that could take one, after which the run ends as stuck. */
+  readonly standstillMs?: number;
   /** Receives what the guest wrote to its serial port and to the debug port, as it comes. */
   readonly onSerial?: (bytes: Uint8Array) => void;
   /** Receives every recorded exit as its ring's record, each VP's in order. */
   readonly onExit?: (record: DataView) => void;
   /** Called every few milliseconds of a long run. */
   readonly onProgress?: () => void;
+  /** What is done to sidecar processors while the machine runs. */
+  readonly actions?: readonly TimedVpAction[];
   /** Ends the run when it is aborted. */
   readonly signal?: AbortSignal;
   /** Deterministic runtime: called after every step. */
@@ -92,8 +97,10 @@ export async function runMachine(machine: Machine, options: RunOptions = {}): Pr
   const started = performance.now();
   machine.memory.u32[(machine.header + header.exit_limit) >>> 2] = options.exitLimit ?? 0;
   const drain = () => drainOutput(machine, options);
+  const timeline = new VpTimeline(machine, options.actions ?? []);
   const turn = () => {
     drain();
+    if (!machine.deterministic) timeline.perform();
     const seconds = (performance.now() - started) / 1000;
     if (options.timeLimitSeconds !== undefined && seconds >= options.timeLimitSeconds) machine.finish(END.LIMIT, 0);
     if (options.signal?.aborted) machine.finish(END.INTERRUPTED, 0);
@@ -105,12 +112,13 @@ export async function runMachine(machine: Machine, options: RunOptions = {}): Pr
     const onStep = options.onStep;
     const runtime = new DeterministicRuntime(machine, {
       seed: options.seed ?? 0,
+      timeline,
       ...(onStep === undefined ? {} : { onStep: (agent, step) => onStep(agent.name, step) }),
     });
     await runtime.run(turn);
     result = { problems: [], clean: true, unimplemented: unimplementedOf(machine) };
   } else {
-    result = await new ConcurrentRuntime(machine).run(turn);
+    result = await new ConcurrentRuntime(machine, options.standstillMs).run(turn);
   }
   drain();
   if (result.clean) takeOpenRecords(machine, options);

@@ -84,7 +84,7 @@ export class Agent {
 
   /** Whether its next step may run now. */
   get enabled(): boolean {
-    const enabled = STEPS[this.step].enabled;
+    const enabled = STEPS[this.step]?.enabled;
     return enabled === undefined || enabled(this);
   }
 
