@@ -423,13 +423,28 @@ export class Engine {
   #commitScan(actor: number): void {
     const memory = this.#memory;
     const mirror = this.#mirror;
-    for (const { from, to, word } of this.#scans[actor]) {
-      for (let index = from, at = word; index < to; index++, at++) {
-        const value = memory[at];
-        if (value !== mirror[index]) this.#change(index, value);
+    const scans = this.#scans[actor];
+    for (let k = 0; k < scans.length; k++) {
+      const { from, to, word } = scans[k];
+      let index = from;
+      let at = word;
+      // Most words of a long run stay as they are: four at a time.
+      for (; index + 4 <= to; index += 4, at += 4) {
+        const difference = (memory[at] ^ mirror[index]) | (memory[at + 1] ^ mirror[index + 1]) |
+          (memory[at + 2] ^ mirror[index + 2]) | (memory[at + 3] ^ mirror[index + 3]);
+        if (difference !== 0) this.#compare(index, index + 4, at);
       }
+      if (index < to) this.#compare(index, to, at);
     }
     if (!this.#scansAll[actor]) this.#commitLog();
+  }
+
+  /** Takes over what has changed of state words `from` to `to` - 1, which begin at word `word` of the memory. */
+  #compare(from: number, to: number, word: number): void {
+    for (let index = from, at = word; index < to; index++, at++) {
+      const value = this.#memory[at];
+      if (value !== this.#mirror[index]) this.#change(index, value);
+    }
   }
 
   #commitLog(): void {
