@@ -95,7 +95,7 @@ export interface SearchParts {
 }
 
 /** A bound that kept a search from being complete. */
-export type BoundHit = "depth" | "states" | "memory";
+export type BoundHit = "depth" | "states" | "memory" | "schedules" | "time";
 
 // Words of a frame.
 const LOW = 0;

@@ -10,12 +10,10 @@ import { Engine } from "../explore/engine.ts";
 import { record, type Schedule } from "../explore/schedule.ts";
 import { choicesOf } from "../explore/replay.ts";
 import type { MemoryModel } from "../explore/system.ts";
-import { BadInput } from "../memory/bad_input.ts";
 import { type CombinationResult, type PropertyResult, searchCombination, sharesWith } from "./combination.ts";
+import { assign, startExplorer } from "./pool.ts";
 import { buildSystem, type Choices, combinations, parseOptions, type Scenario, splitSystemName } from "./scenario.ts";
 import { scenarioOf, type ScenarioSource } from "./spec.ts";
-import type { CombinationReply, CombinationTask } from "./worker.ts";
-import "./worker.ts"; // the workers' module: part of the program, so that a compiled binary has it
 
 /** A row of the matrix: one combination, one memory model, one property. */
 export interface MatrixRow extends PropertyResult {
@@ -119,16 +117,14 @@ class Work {
     for (let cell = this.#next(); cell !== undefined; cell = this.#next()) {
       const { policies, memoryModel } = cell;
       const current = cell;
-      const task: CombinationTask = { source, policies, memoryModel, stop };
-      const reply = await answer(worker, task, (states) => {
+      const task = { kind: "combination", source, policies, memoryModel, stop } as const;
+      const { result, interrupted } = await assign(worker, task, ({ states }) => {
         this.#states.set(current, states);
         this.#report();
       });
       this.#states.delete(cell);
-      if (reply.kind === "failed") throw reply.badInput ? new BadInput(reply.message) : new Error(reply.message);
       // What was interrupted says nothing about other combinations.
-      const consulted = reply.interrupted ? Object.keys(policies) : reply.result.consulted;
-      this.#done.push({ ...reply.result, consulted });
+      this.#done.push({ ...result, consulted: interrupted ? Object.keys(policies) : result.consulted });
       this.#report();
     }
   }
@@ -183,25 +179,4 @@ function retold(scenario: Scenario, schedule: Schedule, { policies, memoryModel 
   const choices = choicesOf(engine, { ...schedule, policies });
   const { property, kind, cycle_from: cycleFrom } = schedule;
   return record(engine, choices, { property, kind, ...(cycleFrom === undefined ? {} : { cycleFrom }) });
-}
-
-/** Starts one of the explorer's workers. */
-export function startExplorer(): Worker {
-  return new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "explorer" });
-}
-
-type FinalReply = Exclude<CombinationReply, { kind: "progress" }>;
-
-function answer(worker: Worker, task: CombinationTask, onStates: (states: number) => void): Promise<FinalReply> {
-  return new Promise((resolve) => {
-    worker.onmessage = ({ data }: MessageEvent<CombinationReply>) => {
-      if (data.kind === "progress") onStates(data.states);
-      else resolve(data);
-    };
-    worker.onerror = (event) => {
-      event.preventDefault();
-      resolve({ kind: "failed", message: event.message, badInput: false });
-    };
-    worker.postMessage(task);
-  });
 }
