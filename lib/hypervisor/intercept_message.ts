@@ -7,7 +7,7 @@
  * @module
  */
 import { ACCESS_EXECUTE, ACCESS_WRITE } from "../cpu/bus.ts";
-import { CpuState, CR0_AM, CR0_PE, EFER_LMA, EVENT_VALID, EXIT_IN, EXIT_REP, EXIT_STRING, XMM } from "../cpu/state.ts";
+import { CpuState, XMM } from "../cpu/state.ts";
 import { HvInterceptAccessType, HvMessageType } from "../layout/hyperv/constants/messages.ts";
 import {
   HvMessage,
@@ -17,27 +17,20 @@ import {
   HvX64ExceptionInfo,
   HvX64ExceptionInterceptMessage,
   HvX64HypercallInterceptMessage,
-  HvX64InterceptMessageHeader,
   HvX64InterruptionDeliverableMessage,
-  HvX64IoPortAccessInfo,
   HvX64IoPortInterceptMessage,
   HvX64MemoryAccessInfo,
   HvX64MemoryInterceptMessage,
   HvX64MsrInterceptMessage,
   HvX64SynicSintDeliverableMessage,
   HvX64UnrecoverableExceptionMessage,
-  HvX64VpExecutionState,
 } from "../layout/hyperv/messages.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
 import { HypervisorVpState } from "./vp_state.ts";
 
 const PAYLOAD = HvMessage.at.payload_buffer;
 const cpu = CpuState.at;
-const header = HvX64InterceptMessageHeader.at;
-const state = HvX64VpExecutionState.mask;
 const SEGMENT_WORDS = 2;
-/** DR7 bits that enable a breakpoint locally or globally. */
-const DR7_ENABLES = 0xff;
 /** Instruction bytes that a message has room for. */
 const BYTES_MAX = 16;
 
@@ -67,34 +60,9 @@ function begin(vp: VirtualProcessor, type: number, payloadBytes: number): number
   return message + PAYLOAD;
 }
 
-/** `HvX64VpExecutionState` of the processor. */
-export function executionState(vp: VirtualProcessor): number {
-  const { i32 } = vp.memory;
-  const base = vp.cpuState;
-  const cr0 = i32[(base + cpu.cr0) >>> 2];
-  let value = vp.cpu.cpl;
-  if (cr0 & CR0_PE) value |= state.cr0_pe;
-  if (cr0 & CR0_AM) value |= state.cr0_am;
-  if (i32[(base + cpu.efer) >>> 2] & EFER_LMA) value |= state.efer_lma;
-  if (i32[(base + cpu.dr7) >>> 2] & DR7_ENABLES) value |= state.debug_active;
-  if (i32[(base + cpu.event) >>> 2] & EVENT_VALID) value |= state.interruption_pending;
-  if (i32[(base + cpu.interrupt_shadow) >>> 2] !== 0) value |= state.interrupt_shadow;
-  return value;
-}
-
 /** Writes the header that most intercepts begin with. */
-function interceptHeader(vp: VirtualProcessor, payload: number, access: number): void {
-  vp.copies.header(payload - PAYLOAD, vp.cpuState);
-  headerWords(vp, payload, access);
-}
-
-/** Writes what of the header is not copied from the processor's state. */
-function headerWords(vp: VirtualProcessor, payload: number, access: number): void {
-  const { i32 } = vp.memory;
-  const base = vp.cpuState;
-  i32[(payload + header.vp_index) >>> 2] = vp.index;
-  const lengthAndCr8 = (i32[(base + cpu.exit_length) >>> 2] & 0xf) | (i32[(base + cpu.cr8) >>> 2] & 0xf) << 4;
-  i32[(payload + header.instruction_length_and_cr8) >>> 2] = lengthAndCr8 | access << 8 | executionState(vp) << 16;
+function interceptHeader(vp: VirtualProcessor, access: number): void {
+  vp.copies.header(vp.message, vp.cpuState, vp.index, vp.cpu.cpl, access);
 }
 
 /** Writes the instruction's bytes and their count. */
@@ -106,28 +74,17 @@ function instructionBytes(vp: VirtualProcessor, count: number, bytes: number): v
   u64[(bytes >>> 3) + 1] = u64[((vp.cpuState + cpu.exit_bytes) >>> 3) + 1];
 }
 
-const io = HvX64IoPortInterceptMessage.at;
-
 /** HvMessageTypeX64IoPortIntercept. */
 export function writeIoPortMessage(vp: VirtualProcessor): void {
-  const payload = beginAgain(vp, IO_PORT, HvX64IoPortInterceptMessage.size);
-  const { u8, i32 } = vp.memory;
-  const base = vp.cpuState;
-  const flags = u8[base + cpu.exit_flags];
-  vp.copies.ioPortMessage(payload - PAYLOAD, base);
-  headerWords(vp, payload, flags & EXIT_IN ? READ : WRITE);
-  const access = u8[base + cpu.exit_size] | (flags & EXIT_STRING ? STRING_OP : 0) | (flags & EXIT_REP ? REP_PREFIX : 0);
-  const count = Math.min(i32[(base + cpu.exit_byte_count) >>> 2], BYTES_MAX);
-  // Port, access info and count of the instruction's bytes are one word.
-  i32[(payload + io.port_number) >>> 2] = (i32[(base + cpu.exit_port) >>> 2] & 0xffff) | access << 16 | count << 24;
+  beginAgain(vp, IO_PORT, HvX64IoPortInterceptMessage.size);
+  vp.copies.ioPortMessage(vp.message, vp.cpuState, vp.index, vp.cpu.cpl, 0);
 }
 
-const IO_PORT = HvMessageType.values.HvMessageTypeX64IoPortIntercept;
+/** `typ` of a port intercept. */
+export const IO_PORT: number = HvMessageType.values.HvMessageTypeX64IoPortIntercept;
 const CPUID = HvMessageType.values.HvMessageTypeX64CpuidIntercept;
 const MSR = HvMessageType.values.HvMessageTypeMsrIntercept;
 const { READ, WRITE, EXECUTE } = HvInterceptAccessType.values;
-const STRING_OP = HvX64IoPortAccessInfo.mask.string_op;
-const REP_PREFIX = HvX64IoPortAccessInfo.mask.rep_prefix;
 
 const memory = HvX64MemoryInterceptMessage.at;
 
@@ -139,7 +96,7 @@ export function writeMemoryMessage(vp: VirtualProcessor, mapped: boolean): void 
   const base = vp.cpuState;
   const access = i32[(base + cpu.exit_access) >>> 2];
   const kind = access === ACCESS_WRITE ? WRITE : access === ACCESS_EXECUTE ? EXECUTE : READ;
-  interceptHeader(vp, payload, kind);
+  interceptHeader(vp, kind);
   i32[(payload + memory.cache_type) >>> 2] = CACHE_TYPE_WRITE_BACK;
   instructionBytes(vp, payload + memory.instruction_byte_count, payload + memory.instruction_bytes);
   if (i32[(base + cpu.exit_gva_valid) >>> 2]) {
@@ -161,8 +118,8 @@ export function writeMsrMessage(vp: VirtualProcessor): void {
   const payload = beginAgain(vp, MSR, HvX64MsrInterceptMessage.size);
   const { i32 } = vp.memory;
   const base = vp.cpuState;
-  vp.copies.msrMessage(payload - PAYLOAD, base);
-  headerWords(vp, payload, i32[(base + cpu.exit_write) >>> 2] !== 0 ? WRITE : READ);
+  const access = i32[(base + cpu.exit_write) >>> 2] !== 0 ? WRITE : READ;
+  vp.copies.msrMessage(payload - PAYLOAD, base, vp.index, vp.cpu.cpl, access);
   i32[(payload + msr.msr_number) >>> 2] = i32[(base + cpu.exit_msr) >>> 2];
 }
 
@@ -172,8 +129,7 @@ const cpuid = HvX64CpuidInterceptMessage.at;
 export function writeCpuidMessage(vp: VirtualProcessor, defaults: Uint32Array): void {
   const payload = beginAgain(vp, CPUID, HvX64CpuidInterceptMessage.size);
   const { u32 } = vp.memory;
-  vp.copies.cpuidMessage(payload - PAYLOAD, vp.cpuState);
-  headerWords(vp, payload, EXECUTE);
+  vp.copies.cpuidMessage(payload - PAYLOAD, vp.cpuState, vp.index, vp.cpu.cpl, EXECUTE);
   u32[(payload + cpuid.default_result_rax) >>> 2] = defaults[0];
   u32[(payload + cpuid.default_result_rbx) >>> 2] = defaults[1];
   u32[(payload + cpuid.default_result_rcx) >>> 2] = defaults[2];
@@ -188,7 +144,7 @@ const HYPERCALL_XMM = 6;
 export function writeHypercallMessage(vp: VirtualProcessor): void {
   const payload = begin(vp, HvMessageType.values.HvMessageTypeHypercallIntercept, HvX64HypercallInterceptMessage.size);
   const { u64 } = vp.memory;
-  interceptHeader(vp, payload, EXECUTE);
+  interceptHeader(vp, EXECUTE);
   const gpr = (vp.cpuState + cpu.gpr) >>> 3;
   u64[(payload + hypercall.rax) >>> 3] = u64[gpr];
   u64[(payload + hypercall.rbx) >>> 3] = u64[gpr + 3];
@@ -207,7 +163,7 @@ export function writeExceptionMessage(vp: VirtualProcessor): void {
   const payload = begin(vp, HvMessageType.values.HvMessageTypeExceptionIntercept, HvX64ExceptionInterceptMessage.size);
   const { i32, u8, u16, u64 } = vp.memory;
   const base = vp.cpuState;
-  interceptHeader(vp, payload, EXECUTE);
+  interceptHeader(vp, EXECUTE);
   const vector = i32[(base + cpu.exit_vector) >>> 2];
   u16[(payload + exception.vector) >>> 1] = vector;
   if (i32[(base + cpu.exit_has_error) >>> 2]) {
@@ -223,18 +179,18 @@ export function writeExceptionMessage(vp: VirtualProcessor): void {
 
 /** HvMessageTypeUnrecoverableException: a triple fault of VTL0. */
 export function writeUnrecoverableMessage(vp: VirtualProcessor): void {
-  const payload = begin(
+  begin(
     vp,
     HvMessageType.values.HvMessageTypeUnrecoverableException,
     HvX64UnrecoverableExceptionMessage.size,
   );
-  interceptHeader(vp, payload, EXECUTE);
+  interceptHeader(vp, EXECUTE);
 }
 
 /** HvMessageTypeX64Halt; sent only when a caller of the library asked for it. */
 export function writeHaltMessage(vp: VirtualProcessor): void {
-  const payload = begin(vp, HvMessageType.values.HvMessageTypeX64Halt, HvX64UnrecoverableExceptionMessage.size);
-  interceptHeader(vp, payload, EXECUTE);
+  begin(vp, HvMessageType.values.HvMessageTypeX64Halt, HvX64UnrecoverableExceptionMessage.size);
+  interceptHeader(vp, EXECUTE);
 }
 
 /** HvMessageTypeX64ApicEoi: the guest ended level-triggered interrupt `vector`. */
@@ -252,7 +208,7 @@ export function writeInterruptionDeliverableMessage(vp: VirtualProcessor, type: 
     HvMessageType.values.HvMessageTypeX64InterruptionDeliverable,
     HvX64InterruptionDeliverableMessage.size,
   );
-  interceptHeader(vp, payload, EXECUTE);
+  interceptHeader(vp, EXECUTE);
   vp.memory.u8[payload + HvX64InterruptionDeliverableMessage.at.deliverable_type] = type;
 }
 
@@ -263,6 +219,6 @@ export function writeSintDeliverableMessage(vp: VirtualProcessor, sints: number)
     HvMessageType.values.HvMessageTypeSynicSintDeliverable,
     HvX64SynicSintDeliverableMessage.size,
   );
-  interceptHeader(vp, payload, EXECUTE);
+  interceptHeader(vp, EXECUTE);
   vp.memory.u16[(payload + HvX64SynicSintDeliverableMessage.at.deliverable_sints) >>> 1] = sints;
 }

@@ -84,6 +84,8 @@ export interface CombinedSteps<A> {
    * {@linkcode NOT_COMBINED} where one of them is not to take its usual course.
    */
   readonly run: (agent: A) => StepId;
+  /** The functions of the steps for which `run` stands: it is not used for others that have been put in their place. */
+  readonly steps: readonly ((agent: A) => StepId)[];
 }
 
 /** No step: the steps have to be taken one by one. */
@@ -92,15 +94,24 @@ export const NOT_COMBINED: StepId = -1;
 // deno-lint-ignore no-explicit-any -- see above
 const combined = new Map<StepId, CombinedSteps<any>>();
 
+const inside = new Set<StepId>();
+
+/** Whether step `id` is part of a combination, but not its first: no place to begin a sequence that repeats. */
+export function isInsideCombination(id: StepId): boolean {
+  return inside.has(id) && !combined.has(id);
+}
+
 /** Declares that the steps `ids` can be done at once by `run`. Throws `TypeError` when there is one for the first step. */
 export function combineSteps<A>(ids: readonly StepId[], run: (agent: A) => StepId): void {
   if (combined.has(ids[0])) throw new TypeError(`Step '${stepName(ids[0])}' begins two combinations`);
-  combined.set(ids[0], { ids, run });
+  for (const id of ids.slice(1)) inside.add(id);
+  combined.set(ids[0], { ids, run, steps: ids.map((id) => table[id].run) });
 }
 
 /** The combination that begins at `ids[at]` and whose steps `ids` has there, if there is one. */
 // deno-lint-ignore no-explicit-any -- see above
 export function combinationAt(ids: readonly StepId[], at: number): CombinedSteps<any> | undefined {
   const found = combined.get(ids[at]);
-  return found?.ids.every((id, k) => ids[at + k] === id) ? found : undefined;
+  const same = (id: StepId, k: number) => ids[at + k] === id && table[id].run === found!.steps[k];
+  return found?.ids.every(same) ? found : undefined;
 }

@@ -45,9 +45,13 @@ const WASM = {
   I32_NE: 0x47,
   I32_GT_U: 0x4b,
   I64_EQZ: 0x50,
+  I32_ADD: 0x6a,
   I32_AND: 0x71,
   I32_OR: 0x72,
+  I32_XOR: 0x73,
   I32_SHL: 0x74,
+  I32_SHR_U: 0x76,
+  I64_ADD: 0x7c,
   SIMD: 0xfd,
   V128_LOAD: 0x00,
   V128_STORE: 0x0b,
@@ -117,6 +121,21 @@ export function store8(base: I32, offset: number, value: I32): Code {
   return [...base, ...value, WASM.I32_STORE8, 0, ...unsigned(offset)];
 }
 
+/** Adds one to a 64-bit word. */
+export function increment64(base: I32, offset: number): Code {
+  return store64(base, offset, [...load64(base, offset), WASM.I64_CONST, 1, WASM.I64_ADD]);
+}
+
+/** The sum of both. */
+export function add(a: I32, b: I32): I32 {
+  return [...a, ...b, WASM.I32_ADD];
+}
+
+/** Bitwise exclusive or. */
+export function xor(a: I32, b: I32): I32 {
+  return [...a, ...b, WASM.I32_XOR];
+}
+
 /** Bitwise and. */
 export function and(a: I32, b: I32): I32 {
   return [...a, ...b, WASM.I32_AND];
@@ -130,6 +149,18 @@ export function or(first: I32, ...rest: readonly I32[]): I32 {
 /** `a << count`. */
 export function shiftLeft(a: I32, count: number): I32 {
   return [...a, ...constant(count), WASM.I32_SHL];
+}
+
+/** The single bit `from` of `a`, moved to where the single bit `to` is. */
+export function moveBit(a: I32, from: number, to: number): I32 {
+  const distance = Math.clz32(from) - Math.clz32(to);
+  const bit = and(a, constant(from));
+  return distance >= 0 ? shiftLeft(bit, distance) : [...bit, ...constant(-distance), WASM.I32_SHR_U];
+}
+
+/** `bit` when `a` is not zero, otherwise 0. */
+export function bitWhen(a: I32, bit: number): I32 {
+  return shiftLeft(isNotZero(a), 31 - Math.clz32(bit));
 }
 
 /** 1 when `a` is zero, otherwise 0. */

@@ -47,7 +47,7 @@ const CLEAR_CANCEL: StepId = step<KernelVp>("vmm.clear-cancel", (vp) => {
 });
 
 /** Looks after what woke the VP's task. */
-const HANDLE_WAKE: StepId = step<KernelVp>("vmm.handle-wake", (vp) => {
+export const HANDLE_WAKE: StepId = step<KernelVp>("vmm.handle-wake", (vp) => {
   const wake = vp.runState + VmmRunState.at.wake;
   if (vp.port.load32(wake) !== 0) {
     const reasons = vp.port.exchange32(wake, 0);
@@ -74,10 +74,10 @@ const SET_DELIVERABILITY: StepId = step<KernelVp>("vmm.set-deliverability", (vp)
 const DELIVERABILITY: readonly number[] = [HvX64RegisterName.values.DeliverabilityNotifications];
 
 /** Asks the kernel to run the lower VTL. */
-const ENTER_LOWER_VTL: StepId = step<KernelVp>("vmm.run", (vp) => vp.call(MSHV_RETURN_TO_LOWER_VTL, DISPATCH));
+export const ENTER_LOWER_VTL: StepId = step<KernelVp>("vmm.run", (vp) => vp.call(MSHV_RETURN_TO_LOWER_VTL, DISPATCH));
 
 /** The request is answered: an intercept's message is in the run page, or there was no exit. Finds the handler. */
-const DISPATCH: StepId = step<KernelVp>("vmm.dispatch", (vp) => {
+export const DISPATCH: StepId = step<KernelVp>("vmm.dispatch", (vp) => {
   if (vp.locals32[REQUEST_RESULT] === EINTR) return RUN_VP;
   switch (vp.memory.u32[(vp.vmm.message + HvMessageHeader.at.typ) >>> 2]) {
     case type.HvMessageTypeX64IoPortIntercept:
@@ -119,7 +119,8 @@ const SAVE_FX: StepId = step<KernelVp>("mshv.save-fx", (vp) => {
   }
 });
 
-const HANDLE_IO_PORT = handler("vmm.handle-io-port", (vp) => handleIoPort(vp.vmm, vp.emulator));
+/** Handles a port intercept. */
+export const HANDLE_IO_PORT: StepId = handler("vmm.handle-io-port", (vp) => handleIoPort(vp.vmm, vp.emulator));
 const HANDLE_CPUID = handler("vmm.handle-cpuid", (vp) => handleCpuid(vp.vmm));
 const HANDLE_MSR = handler("vmm.handle-msr", (vp) => handleMsr(vp.vmm));
 const HANDLE_MMIO = handler("vmm.handle-mmio", (vp) => handleMmio(vp.vmm, vp.emulator));
