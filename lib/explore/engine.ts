@@ -171,11 +171,6 @@ export class Engine {
     return actor < this.agentCount ? stepName(this.#memory[this.#stepWord[actor]]) : DRAIN_STEP;
   }
 
-  /** The agent of a number, or nothing for a store buffer. */
-  agent(actor: number): Agent | undefined {
-    return this.#agents[actor];
-  }
-
   /** Who decides the outcomes of steps that choose. */
   set chooser(chooser: Chooser) {
     this.#chooser = chooser;

@@ -92,12 +92,6 @@ export class Footprints {
     return mask;
   }
 
-  /** Whether the step that `actor` takes next can be swapped with one that accessed `accesses`. */
-  independent(actor: number, accesses: Accesses): boolean {
-    const node = this.#node(actor, this.#engine.localHash[actor]);
-    return !conflict(node.frozen ? node.next : this.#allFrozen[actor], accesses);
-  }
-
   /** Makes what was seen so far the knowledge that is used. */
   freeze(): void {
     this.stale = false;

@@ -81,7 +81,7 @@ export interface System {
   afterRestore?(): void;
   /** Accesses that a step is about to make without its agent's port, beside its own block; for partial-order reduction. */
   footprint?(agent: Agent, step: StepId, note: NoteAccess): void;
-  /** Byte offsets of words, outside the agents' blocks, that hold numbers of steps: those mean nothing outside a process. */
+  /** Byte offsets of words, outside the agents' blocks, that hold numbers of steps: fingerprints in files use the names. */
   readonly stepWords?: readonly number[];
   /** What the trace decodes. */
   readonly structures?: readonly NamedStructure[];
