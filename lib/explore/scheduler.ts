@@ -8,9 +8,9 @@ import type { Engine } from "./engine.ts";
 import type { Chooser } from "./exploring_port.ts";
 
 /** Instead of an actor: this execution ends here. */
-export const STOP = -1;
+export const STOP: number = -1;
 /** Instead of an actor: this execution ends here, in a state that has been looked at before. */
-export const KNOWN = -2;
+export const KNOWN: number = -2;
 
 /** Decides whose step comes next. */
 export interface Scheduler extends Chooser {
