@@ -13,7 +13,15 @@ import { type Command, command } from "./command.ts";
 import { EXIT } from "./exit_codes.ts";
 import { toggle } from "./flags.ts";
 import { interruptible } from "./interrupt.ts";
-import { createMachine, type RunPlatform, RUNTIME_FLAGS, seedOf, vpsFlag } from "./machine_flags.ts";
+import {
+  createMachine,
+  type RunPlatform,
+  RUNTIME_FLAGS,
+  seedOf,
+  SIDECAR_FLAGS,
+  sidecarConfig,
+  vpsFlag,
+} from "./machine_flags.ts";
 import { exitCodeOf, printEnd, printHistogram, runJson } from "./run_report.ts";
 
 /** The form of `demo --json`. */
@@ -37,6 +45,7 @@ export const demoCommand: Command = command({
   operands: null,
   flags: {
     Machine: { vps: vpsFlag("2", DEMO_VPS_MAX) },
+    Sidecar: SIDECAR_FLAGS,
     Runtime: RUNTIME_FLAGS,
     Results: { json: toggle("one JSON object on standard output") },
   },
@@ -53,6 +62,7 @@ export const demoCommand: Command = command({
       if (!values.json) printer.line(printer.style("bold", `${platform}: ${PLATFORMS[platform]}`));
       const machine = createMachine({
         platform,
+        ...(platform === "sidecar" ? sidecarConfig(values, platform, "demo") : {}),
         vps: values.vps,
         ramBytes: DEMO_RAM_BYTES,
         policies: {},

@@ -5,7 +5,18 @@
  * @module
  */
 
-import { parseInteger, parsePolicies, parseSeconds, parseSize, parseU64, parseWord, type Range } from "./values.ts";
+import {
+  parseInteger,
+  parsePolicies,
+  parseSeconds,
+  parseSize,
+  parseU64,
+  parseVpList,
+  parseVpTime,
+  parseWord,
+  type Range,
+  type VpTime,
+} from "./values.ts";
 
 /** One flag whose value is of type `T`. */
 export interface Flag<T> {
@@ -110,4 +121,15 @@ export function optionalSeconds(placeholder: string, meaning: string): Flag<numb
 /** `NAME=VALUE` of declared policies, any number of times. */
 export function policyChoices(meaning: string): Flag<ReadonlyMap<string, string>> {
   return { placeholder: "NAME=VALUE", repeats: true, meaning, default: null, parse: parsePolicies };
+}
+
+/** Numbers of VPs up to `max`, such as `1,3-5`; undefined when not given. */
+export function vpList(meaning: string, max: number): Flag<readonly number[] | undefined> {
+  return single("LIST", meaning, null, (text, flag) => parseVpList(text, flag, max));
+}
+
+/** `VP@SECONDS`, any number of times. */
+export function vpTimes(meaning: string): Flag<readonly VpTime[]> {
+  const parse = (texts: readonly string[], flag: string) => texts.map((text) => parseVpTime(text, flag));
+  return { placeholder: "VP@SECONDS", repeats: true, meaning, default: null, parse };
 }

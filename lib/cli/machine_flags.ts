@@ -5,11 +5,14 @@
  */
 
 import { type MachineConfig, type Platform, RAM_MAX, RAM_MIN, VPS_MAX } from "../machine/config.ts";
+import { SIDECAR } from "../layout/hyperv/constants/sidecar.ts";
 import { Machine } from "../machine/machine.ts";
+import type { TimedVpAction } from "../machine/vp_actions.ts";
 import type { RuntimeName } from "../machine/run.ts";
 import { BadInput } from "../memory/bad_input.ts";
 import { UsageError } from "./errors.ts";
-import { type Flag, integer, optionalInteger, policyChoices, size, word } from "./flags.ts";
+import { type Flag, integer, optionalInteger, policyChoices, size, vpList, vpTimes, word } from "./flags.ts";
+import type { VpTime } from "./values.ts";
 
 /** The platforms on which guests run, the default of `run` first. A platform that is wired is one more word here. */
 export const RUN_PLATFORMS = ["kernel", "bare", "sidecar"] as const satisfies readonly Platform[];
@@ -41,6 +44,76 @@ export const memoryFlag: Flag<number> = size("SIZE", "guest RAM in bytes, a mult
 export const policyFlag: Flag<ReadonlyMap<string, string>> = policyChoices(
   'how a question is answered on which sources disagree; see "exitbox list policies"',
 );
+
+/** The flags about the sidecar's topology. */
+export const SIDECAR_FLAGS = {
+  "sidecar-nodes": optionalInteger("N", "sidecar: NUMA nodes over which the VPs are spread evenly (1 unless given)", {
+    min: 1,
+    max: SIDECAR.MAX_NODES,
+  }),
+  "sidecar-vps": vpList(
+    "sidecar: VPs that it starts, such as 1,3-5; the others are Linux's (all but each node's first unless given)",
+    VPS_MAX - 1,
+  ),
+} as const;
+
+/** What {@linkcode SIDECAR_FLAGS} give. */
+export interface SidecarValues {
+  readonly "sidecar-nodes": number | undefined;
+  readonly "sidecar-vps": readonly number[] | undefined;
+}
+
+/** The flags about what is done to sidecar VPs while the machine runs. */
+export const ACTION_FLAGS = {
+  hotplug: vpTimes("sidecar: Linux takes the VP after so many seconds of the machine's clock"),
+  unplug: vpTimes("sidecar: Linux gives the VP back after so many seconds"),
+} as const;
+
+/**
+ * The sidecar's part of a configuration.
+ *
+ * @param values The values of {@linkcode SIDECAR_FLAGS}.
+ * @param platform The machine's platform.
+ * @param command The command, for the error.
+ * @returns The part. Throws {@linkcode UsageError} when the platform has no sidecar.
+ */
+export function sidecarConfig(
+  values: SidecarValues,
+  platform: Platform,
+  command: string,
+): Pick<MachineConfig, "sidecarNodes" | "sidecarVps"> {
+  const { "sidecar-nodes": sidecarNodes, "sidecar-vps": sidecarVps } = values;
+  const given = Object.entries(values).find(([name, value]) => name.startsWith("sidecar-") && value !== undefined);
+  if (given !== undefined && platform !== "sidecar") {
+    throw new UsageError(`--${given[0]} needs --platform sidecar`, command);
+  }
+  return {
+    ...(sidecarNodes === undefined ? {} : { sidecarNodes }),
+    ...(sidecarVps === undefined ? {} : { sidecarVps }),
+  };
+}
+
+/**
+ * What is done to sidecar VPs while the machine runs.
+ *
+ * @param values The values of {@linkcode ACTION_FLAGS}.
+ * @param platform The machine's platform.
+ * @param command The command, for the error.
+ * @returns The actions. Throws {@linkcode UsageError} when the platform has no sidecar.
+ */
+export function actionsOf(
+  values: { readonly hotplug: readonly VpTime[]; readonly unplug: readonly VpTime[] },
+  platform: Platform,
+  command: string,
+): TimedVpAction[] {
+  const actions = (["hotplug", "unplug"] as const).flatMap((action) =>
+    values[action].map(({ vp, seconds }) => ({ vp, seconds, action }))
+  );
+  if (actions.length > 0 && platform !== "sidecar") {
+    throw new UsageError(`--${actions[0].action} needs --platform sidecar`, command);
+  }
+  return actions;
+}
 
 /** The flags about the runtime, of every command that runs a machine. */
 export const RUNTIME_FLAGS = {

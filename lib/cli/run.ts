@@ -16,12 +16,16 @@ import { optionalInteger, optionalSeconds, text, texts, toggle, word } from "./f
 import { readInput } from "./input_file.ts";
 import { interruptible } from "./interrupt.ts";
 import {
+  ACTION_FLAGS,
+  actionsOf,
   createMachine,
   memoryFlag,
   platformFlag,
   policyFlag,
   RUNTIME_FLAGS,
   seedOf,
+  SIDECAR_FLAGS,
+  sidecarConfig,
   vpsFlag,
 } from "./machine_flags.ts";
 import { OutputFile, STANDARD_OUTPUT } from "./output_file.ts";
@@ -59,6 +63,7 @@ export const runCommand: Command = command({
       memory: memoryFlag,
       policy: policyFlag,
     },
+    Sidecar: { ...SIDECAR_FLAGS, ...ACTION_FLAGS },
     Guest: {
       mode: word(
         ["auto", "real", "protected", "long"],
@@ -82,12 +87,17 @@ export const runCommand: Command = command({
     "What the guest writes to its serial port (3F8) and to the debug port (402) goes to standard output, or to standard " +
     "error when --exits - or --json owns standard output. A guest ends its machine by writing 32 bits to port F4, or by " +
     "halting all VPs with interrupts off.",
+    "On sidecar each node's first VP is Linux's and runs the VMM for the others; with policy sidecar.hotplug=on, the " +
+    "default, Linux takes each after its first exit. --hotplug 2@0.5 lets it take VP 2 half a second after the start, and " +
+    "--unplug 2@0.7 gives it back; what makes no sense at its time is left out.",
   ],
   async run({ values, operands, words, printer }) {
     if (values.json && values.exits === STANDARD_OUTPUT) {
       throw new UsageError("--json and --exits - both write to standard output, expected one of them", "run");
     }
     const seed = seedOf(values, "run");
+    const sidecar = sidecarConfig(values, values.platform, "run");
+    const actions = actionsOf(values, values.platform, "run");
     const [path] = operands;
     const { mode, load, entry } = values;
     const image = parseImage(await readInput(path, FILE_BYTES_MAX), path, {
@@ -101,12 +111,14 @@ export const runCommand: Command = command({
       vps: values.vps,
       ramBytes: values.memory,
       policies: Object.fromEntries(values.policy),
+      ...sidecar,
       devices: "pc",
       recordExits: values.exits !== undefined || values["exit-limit"] !== undefined,
     }, values.runtime);
     loadGuest(machine, image, modules);
     const report = await runToFile(machine, values.exits, printer, {
       seed,
+      actions,
       ...outputOf(values.json || values.exits === STANDARD_OUTPUT, machine, printer),
       ...(values["exit-limit"] === undefined ? {} : { exitLimit: values["exit-limit"] }),
       ...(values["time-limit"] === undefined ? {} : { timeLimitSeconds: values["time-limit"] }),

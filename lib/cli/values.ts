@@ -104,6 +104,47 @@ export function parseWord<W extends string>(text: string, flag: string, words: r
 }
 
 /**
+ * Parses numbers of VPs.
+ *
+ * @param text What the user wrote: `1,3-5`.
+ * @param flag Where, for the error.
+ * @param max The largest number accepted.
+ * @returns The numbers, ascending, each once. Throws {@linkcode BadInput} when the text is malformed or out of range.
+ */
+export function parseVpList(text: string, flag: string, max: number): number[] {
+  const vps = new Set<number>();
+  for (const part of text.split(",")) {
+    const [first, last = first, ...more] = part.split("-");
+    if (more.length > 0) throw new BadInput(`${flag}: "${part}" is not a VP or a range of VPs, expected such as 1,3-5`);
+    const from = parseInteger(first, flag, { max });
+    const to = parseInteger(last, flag, { min: from, max });
+    for (let vp = from; vp <= to; vp++) vps.add(vp);
+  }
+  return [...vps].sort((a, b) => a - b);
+}
+
+/** A VP and a time. */
+export interface VpTime {
+  /** The VP. */
+  readonly vp: number;
+  /** The time in seconds. */
+  readonly seconds: number;
+}
+
+/**
+ * Parses `VP@SECONDS`.
+ *
+ * @param text What the user wrote: `3@0.5`.
+ * @param flag Where, for the error.
+ * @returns The VP and the time. Throws {@linkcode BadInput} when the text is malformed.
+ */
+export function parseVpTime(text: string, flag: string): VpTime {
+  const at = text.indexOf("@");
+  if (at < 0) throw new BadInput(`${flag}: "${text}" is not VP@SECONDS, expected such as 1@0.5`);
+  return { vp: parseInteger(text.slice(0, at), flag), seconds: parseSeconds(text.slice(at + 1), flag) };
+}
+
+/**
  * Parses `NAME=VALUE` of the policies that are declared.
  *
  * @param texts What the user wrote, one per occurrence of the flag.

@@ -12,6 +12,7 @@ import { END } from "../machine/header.ts";
 import { setRegisters } from "../machine/load.ts";
 import { Machine } from "../machine/machine.ts";
 import { runMachine, type RuntimeName } from "../machine/run.ts";
+import type { TimedVpAction } from "../machine/vp_actions.ts";
 import { BadInput } from "../memory/bad_input.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
 import { policies } from "../memory/policy.ts";
@@ -121,6 +122,8 @@ export interface VerifyExitsOptions {
   readonly seed?: number;
   /** Policy values; the policies that tell OpenHCL from silicon have `silicon` unless they are named here. */
   readonly policies?: Readonly<Record<string, string>>;
+  /** What is done to VP 1 of the `sidecar` platform, on which the programs run, while each does. */
+  readonly actions?: readonly TimedVpAction[];
   /** Called before each program with its name. */
   readonly onProgram?: (name: string) => void;
   /** Called every few milliseconds of a program with its name, the exits matched so far and all there are. */
@@ -176,6 +179,7 @@ async function replay(program: RecordedProgram, options: VerifyExitsOptions, rep
   const comparer = new ExitComparer(stream);
   const result = await runMachine(machine, {
     seed: options.seed ?? 0,
+    actions: options.actions ?? [],
     onProgress: () => options.onProgress?.(header.program, comparer.matched, comparer.matched + comparer.unmatched),
     onExit: (record) => {
       for (const seen of seenExits(readExit(record))) {

@@ -5,7 +5,9 @@
  */
 import { BadInput } from "../memory/bad_input.ts";
 import { suggestion } from "../memory/nearest_name.ts";
+import { SIDECAR } from "../layout/hyperv/constants/sidecar.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
+import { sidecarTopology } from "../sidecar/memory.ts";
 
 /** The platforms, with who handles an exit. */
 export const PLATFORMS = {
@@ -76,5 +78,22 @@ export function checkConfig(config: MachineConfig): void {
   if (!Number.isInteger(vps) || vps < 1 || vps > VPS_MAX) throw new BadInput(`${vps} VPs, expected 1 to ${VPS_MAX}`);
   if (!Number.isInteger(ramBytes) || ramBytes < RAM_MIN || ramBytes > RAM_MAX || ramBytes % PAGE_SIZE !== 0) {
     throw new BadInput(`${ramBytes} bytes of memory, expected a multiple of 4096 from 1M to 3G`);
+  }
+  checkSidecar(config);
+}
+
+/** Throws {@linkcode BadInput} unless the sidecar's topology makes sense. */
+function checkSidecar({ platform, vps, sidecarNodes, sidecarVps }: MachineConfig): void {
+  if (sidecarNodes === undefined && sidecarVps === undefined) return;
+  if (platform !== "sidecar") throw new BadInput(`Platform "${platform}" has no sidecar nodes or VPs`);
+  const most = Math.min(vps, SIDECAR.MAX_NODES);
+  if (sidecarNodes !== undefined && !(Number.isInteger(sidecarNodes) && sidecarNodes >= 1 && sidecarNodes <= most)) {
+    throw new BadInput(`${sidecarNodes} sidecar nodes of ${vps} VPs, expected 1 to ${most}`);
+  }
+  const nodes = sidecarTopology(vps, sidecarNodes);
+  for (const vp of sidecarVps ?? []) {
+    if (!Number.isInteger(vp) || vp < 0 || vp >= vps) throw new BadInput(`Sidecar VP ${vp}, expected 0 to ${vps - 1}`);
+    if (nodes.some(({ baseVp, vpCount }) => vp > baseVp && vp < baseVp + vpCount)) continue;
+    throw new BadInput(`VP ${vp} is the base processor of its node, which Linux starts, and cannot be a sidecar VP`);
   }
 }

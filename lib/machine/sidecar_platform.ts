@@ -24,6 +24,7 @@ import { type Agent, AgentBlock } from "../memory/agent.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
 import { type NodeStart, probeNode, SIDECAR_AP_OFFLINE, SIDECAR_BOOT, SidecarBoot } from "../sidecar/boot.ts";
 import { beginReader, ClientThread } from "../sidecar/client.ts";
+import { SidecarClientState } from "../sidecar/client_state.ts";
 import { DRIVER_INTERRUPT, ResponseHandler } from "../sidecar/driver/interrupt.ts";
 import { CPU_ONLINE, CpuOnline, LINUX_CPU_OFFLINE, LinuxVp } from "../sidecar/hotplug.ts";
 import { SidecarVp } from "../sidecar/kernel/sidecar_vp.ts";
@@ -286,8 +287,15 @@ export class SidecarPlatform {
 
   /** Byte offset of the `SidecarTaskState` of sidecar processor `vp`. */
   taskState(vp: number): number {
-    const index = this.#nodeOf(vp);
-    return this.#memories[index].task(vp - this.nodes[index].baseVp);
+    return this.place(vp).taskState;
+  }
+
+  /** Where the VMM's state of sidecar processor `vp` lies (`SidecarTaskState`, `SidecarClientState`), and its base processor. */
+  place(vp: number): { readonly taskState: number; readonly client: number; readonly baseVp: number } {
+    const memory = this.#memories[this.#nodeOf(vp)];
+    const slot = vp - memory.baseVp;
+    const client = memory.clients + slot * SidecarClientState.size;
+    return { taskState: memory.task(slot), client, baseVp: memory.baseVp };
   }
 
   /** Sets every agent to its first step. Processors are reset by the caller. */

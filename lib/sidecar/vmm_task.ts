@@ -53,7 +53,7 @@ import { commandError } from "./kernel/processor.ts";
 import { SidecarTaskState } from "./memory.ts";
 import type { SidecarNode } from "./node.ts";
 import { SIDECAR_HOTPLUG } from "./policies.ts";
-import { GET_STATE, type SidecarVmmVp } from "./vmm_vp.ts";
+import type { SidecarVmmVp } from "./vmm_vp.ts";
 
 const taskAt = SidecarTaskState.at;
 const vmmAt = VmmVpState.at;
@@ -341,7 +341,6 @@ const GET_WANTED: StepId = step<SidecarTask>("sidecar-vmm.get-registers", (task)
 
 const GOT_WANTED: StepId = step<SidecarTask>("sidecar-vmm.got-registers", (task) => {
   if (task.result !== 0) return task.panic("getting registers of a sidecar processor failed", task.result);
-  task.setWord(taskAt.get_state, GET_STATE.THERE);
   return dispatch(task);
 });
 

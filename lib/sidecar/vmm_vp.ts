@@ -19,16 +19,6 @@ const task = SidecarTaskState.at;
 const { Rip, PendingEvent0, PendingEvent1 } = HvX64RegisterName.values;
 const VALUE_BYTES: number = HvRegisterValue.size;
 
-/** States of a handler's wish for registers. */
-export const GET_STATE = {
-  /** There is none. */
-  NONE: 0,
-  /** The task is to get them. */
-  WANTED: 1,
-  /** The values are where the handler wants them. */
-  THERE: 2,
-} as const;
-
 /** What a {@linkcode SidecarVmmVp} is put together from. */
 export interface SidecarVmmVpParts {
   /** The hypervisor's facilities of all processors. */
@@ -80,18 +70,12 @@ export class SidecarVmmVp implements VmmVp {
     return this.#parts.facilities.partition.policy(policy);
   }
 
-  /** The first call leaves the wish; when the handler is called again the values are there. */
+  /** Leaves the wish for the task: when the handler is called again, the values are there and it does not ask again. */
   getRegisters(names: readonly number[], at: number): boolean {
     const { u32 } = this.memory;
-    const state = (this.#task + task.get_state) >>> 2;
-    if (u32[state] === GET_STATE.THERE) {
-      u32[state] = GET_STATE.NONE;
-      return true;
-    }
     u32[(this.#task + task.get_count) >>> 2] = names.length;
     u32[(this.#task + task.get_at) >>> 2] = at;
     for (let k = 0; k < names.length; k++) u32[((this.#task + task.get_names) >>> 2) + k] = names[k];
-    u32[state] = GET_STATE.WANTED;
     return false;
   }
 
