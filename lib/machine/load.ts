@@ -12,7 +12,7 @@ import {
   type SegmentState,
 } from "../guest/image.ts";
 import { loadDemo } from "../guest/programs/demo.ts";
-import { loadSevKernel, sevKernelImage } from "../guest/programs/sev_kernel.ts";
+import { loadSevKernel, sevKernelImage, type SevKernelOptions } from "../guest/programs/sev_kernel.ts";
 import { KernelVp } from "../vtl2/kernel_vp.ts";
 import { CpuContextX64 } from "../layout/hyperv/sidecar.ts";
 import { Fxsave } from "../layout/x64/fxsave.ts";
@@ -42,14 +42,12 @@ export function loadDemoGuest(machine: Machine): void {
   setInitialState(machine, loadDemo(memory.u8.subarray(0, config.ramBytes), config.vps));
 }
 
-/**
- * Loads the built-in kernel of encrypted guests and starts VP 0 at it; `variant` chooses its secret. Throws `BadInput` when
- * it does not fit.
- */
-export function loadSevGuest(machine: Machine, variant = 0): void {
+/** Loads the built-in kernel of encrypted guests and starts VP 0 at it. Throws `BadInput` when it does not fit. */
+export function loadSevGuest(machine: Machine, options: Omit<SevKernelOptions, "vps"> = {}): void {
   const { memory, config } = machine;
-  setInitialState(machine, loadSevKernel(memory.u8.subarray(0, config.ramBytes), config.vps, variant));
-  launch(machine, sevKernelImage(variant).segments);
+  const ram = memory.u8.subarray(0, config.ramBytes);
+  setInitialState(machine, loadSevKernel(ram, { ...options, vps: config.vps }));
+  launch(machine, sevKernelImage(options.variant).segments);
 }
 
 /** Encrypts what has been loaded, on the platforms that do; `ranges` are guest-physical. */

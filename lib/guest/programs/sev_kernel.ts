@@ -65,6 +65,8 @@ boot_main:
         jne .host_known
         mov byte [no_strings], 1
 .host_known:
+        cmp dword [bench_count], 0
+        jne bench_main
         STRING(\\nencrypted guest: )
         test dword [sev_status], SEV_STATUS_SNP
         jnz .snp
@@ -101,6 +103,21 @@ boot_main:
         STRING( VPs are done\\n)
         call unlock_console
         movzx eax, byte [failed]
+        out EXIT_PORT, eax
+.end:   cli
+        hlt
+        jmp .end
+
+; as many pairs of a CPUID and a port exit as asked for, and nothing else
+bench_main:
+        mov ebp, [bench_count]
+.turn:  mov eax, 1
+        xor ecx, ecx
+        cpuid
+        out 0x80, al
+        dec ebp
+        jnz .turn
+        xor eax, eax
         out EXIT_PORT, eax
 .end:   cli
         hlt
@@ -489,6 +506,7 @@ idt_pointer:
         dq idt
         align 4, 0
 vp_count:       dd 1
+bench_count:    dd 0
 ap_taken:       dd 0
 console_lock:   dd 0
 done:           dd 0
@@ -553,12 +571,23 @@ export function sevKernelSecret(): SecretRange {
   return { address: Number(sevKernel().labels.get("secret")!), bytes: SECRET_BYTES };
 }
 
+/** What the kernel is to do, beside what it always does. */
+export interface SevKernelOptions {
+  /** Virtual processors that it starts, itself included. */
+  readonly vps: number;
+  /** Which secret it holds. */
+  readonly variant?: number;
+  /** Pairs of a CPUID and a port exit that it makes instead of its work; 0 for the work. */
+  readonly benchPairs?: number;
+}
+
 /**
  * Puts the kernel into memory, which holds zeros.
  *
  * @throws {BadInput} When the number of VPs or the memory does not fit the kernel.
  */
-export function loadSevKernel(memory: Uint8Array, vps: number, variant = 0): InitialState {
+export function loadSevKernel(memory: Uint8Array, options: SevKernelOptions): InitialState {
+  const { vps, variant = 0, benchPairs = 0 } = options;
   if (!Number.isInteger(vps) || vps < 1 || vps > SEV_KERNEL_VPS_MAX) {
     throw new BadInput(`encrypted demo guest with ${vps} VPs, expected 1 to ${SEV_KERNEL_VPS_MAX}`);
   }
@@ -566,7 +595,9 @@ export function loadSevKernel(memory: Uint8Array, vps: number, variant = 0): Ini
     throw new BadInput(`encrypted demo guest in ${memory.length} bytes of memory, expected ${SEV_KERNEL_RAM_BYTES}`);
   }
   const state = loadImage(memory, sevKernelImage(variant));
-  const count = Number(sevKernel(variant).labels.get("vp_count")!);
-  new DataView(memory.buffer, memory.byteOffset).setUint32(count, vps, true);
+  const { labels } = sevKernel(variant);
+  const view = new DataView(memory.buffer, memory.byteOffset);
+  view.setUint32(Number(labels.get("vp_count")), vps, true);
+  view.setUint32(Number(labels.get("bench_count")), benchPairs, true);
   return state;
 }
