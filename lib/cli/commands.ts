@@ -4,10 +4,14 @@
  * @module
  */
 
+import { checkCommand } from "./check.ts";
 import type { Command } from "./command.ts";
 import { demoCommand } from "./demo.ts";
+import { exploreCommand } from "./explore.ts";
 import { helpCommand } from "./help.ts";
-import { listPlatformsCommand, listPoliciesCommand, listStructuresCommand } from "./list.ts";
+import { listPlatformsCommand, listPoliciesCommand, listScenariosCommand, listStructuresCommand } from "./list.ts";
+import { mergeCommand } from "./merge.ts";
+import { replayCommand } from "./replay.ts";
 import { runCommand } from "./run.ts";
 import { verifyExitsCommand } from "./verify_exits.ts";
 import { verifyLayoutsCommand } from "./verify_layouts.ts";
@@ -18,11 +22,16 @@ import { versionCommand } from "./version.ts";
 export const COMMANDS: readonly Command[] = [
   runCommand,
   demoCommand,
+  exploreCommand,
+  checkCommand,
+  replayCommand,
+  mergeCommand,
   verifyVectorsCommand,
   verifyExitsCommand,
   verifyLayoutsCommand,
   listPlatformsCommand,
   listPoliciesCommand,
+  listScenariosCommand,
   listStructuresCommand,
   helpCommand,
   versionCommand,

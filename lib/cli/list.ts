@@ -7,6 +7,7 @@
 import { listStructures } from "../inspect/verify_layouts.ts";
 import { PLATFORMS } from "../machine/config.ts";
 import { policies } from "../memory/policy.ts";
+import { SCENARIOS } from "../scenarios/index.ts";
 import { type Command, command } from "./command.ts";
 import { EXIT } from "./exit_codes.ts";
 import { toggle } from "./flags.ts";
@@ -103,6 +104,42 @@ export const listStructuresCommand: Command = command({
         { subject, name, kind, size, fields, source },
       ) => [subject, name, kind, `${size}`, `${fields}`, source]),
     );
+    return EXIT.CLEAN;
+  },
+});
+
+/** The command `list scenarios`. */
+export const listScenariosCommand: Command = command({
+  name: "list scenarios",
+  summary: "the published problems that can be explored, with their policies, options and properties",
+  examples: [
+    ["exitbox list scenarios", "what each shows, who published it, and what can be chosen"],
+    ["exitbox list scenarios --json", "one JSON object"],
+    ["exitbox explore sidecar-completion:vps=3", "where a name and an option are used"],
+  ],
+  operands: null,
+  flags: FLAGS,
+  run({ values, printer }) {
+    if (values.json) {
+      const scenarios = SCENARIOS.map((scenario) => {
+        const { name, summary, shows, source, policies, options, properties, memoryModels } = scenario;
+        return { name, summary, shows, source, policies, options, properties, memory_models: memoryModels };
+      });
+      printer.json({ schema: LIST_SCHEMA, scenarios });
+      return EXIT.CLEAN;
+    }
+    for (const { name, summary, source, policies, options, properties } of SCENARIOS) {
+      printer.line(`${printer.style("bold", name)}: ${summary}`);
+      const rows: [string, string][] = [
+        ["source", source],
+        ...policies.map(({ policy, values }): [string, string] => [`policy ${policy}`, values.join(", ")]),
+        ...options.map(({ name, meaning, values, default: usual }): [string, string] => {
+          return [`option ${name}`, `${meaning}: ${values.join(", ")} (${usual} unless given)`];
+        }),
+        ["properties", properties.map(({ name }) => name).join(", ")],
+      ];
+      for (const line of definitions(rows)) printer.line(line);
+    }
     return EXIT.CLEAN;
   },
 });

@@ -13,6 +13,7 @@ import type { RunReport } from "../machine/run.ts";
 import type { GuestCrash } from "../vtl2/handlers/msr.ts";
 import { EXIT, exitPortCode } from "./exit_codes.ts";
 import type { Column, Printer } from "./printer.ts";
+import { commandLine, printable } from "./shell.ts";
 
 /** Names of the general-purpose registers in encoding order. */
 const GPR = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(" ");
@@ -101,7 +102,7 @@ export function printEnd(machine: Machine, report: RunReport, words: readonly st
   const failure = failureLines(machine, report);
   for (const line of failure) printer.error(line);
   if (failure.length > 0 || report.problems.length > 0) {
-    printer.error(`repeat with: exitbox ${words.map(quoted).join(" ")}`);
+    printer.error(`repeat with: ${commandLine(words)}`);
   } else printer.note(endNote(report));
 }
 
@@ -190,15 +191,4 @@ function exitTotal(exits: Readonly<Partial<Record<ExitKind, number>>>): number {
 /** A count with its noun. */
 function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
-}
-
-/** A guest's or an image's text with control characters as `\xNN`, so that it cannot steer the terminal. */
-function printable(text: string): string {
-  // deno-lint-ignore no-control-regex -- finding them is the purpose
-  return text.replace(/[\x00-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
-}
-
-/** A word as a shell takes it. */
-function quoted(word: string): string {
-  return /^[\w./:=,+@%-]+$/.test(word) ? word : `'${printable(word).replaceAll("'", "'\\''")}'`;
 }

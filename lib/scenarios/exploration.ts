@@ -234,5 +234,7 @@ export function explorationReport(system: System, request: ExplorationRequest, o
   const bounds = { ...DEFAULT_BOUNDS, preemptions: request.preemptions, depth: request.depth, states: request.states };
   const { shard } = request;
   const context = { seconds: outcome.seconds, bounds, ...(shard === undefined ? {} : { shard }) };
-  return reportOn(engine, result, minimised, context);
+  const report = reportOn(engine, result, minimised, context);
+  engine.restore(); // another engine begins with what the memory holds
+  return report;
 }

@@ -1,0 +1,179 @@
+/**
+ * The command `check`: every combination of a scenario's policies and every property.
+ *
+ * @module
+ */
+
+import { DEFAULT_BOUNDS } from "../explore/exhaustive.ts";
+import { type Matrix, matrixOf, type MatrixRow } from "../scenarios/matrix.ts";
+import { buildSystem, parseOptions, type Scenario, splitSystemName, systemName } from "../scenarios/scenario.ts";
+import { type Command, command } from "./command.ts";
+import { UsageError } from "./errors.ts";
+import { EXIT } from "./exit_codes.ts";
+import { jobsFlag, jsonFlag, outFlag } from "./explore_flags.ts";
+import { fileName } from "./explore.ts";
+import { grouped, plural, writeSchedule } from "./explore_output.ts";
+import { interruptible } from "./interrupt.ts";
+import type { Printer } from "./printer.ts";
+import { readScenario } from "./scenario_input.ts";
+import { commandLine } from "./shell.ts";
+
+const MS = 1000;
+
+/** The command `check`. */
+export const checkCommand: Command = command({
+  name: "check",
+  summary: "the matrix of a scenario: every combination of policies, every property",
+  examples: [
+    ["exitbox check sidecar-completion", "which repair of the driver holds, and which part of it is needed"],
+    ["exitbox check sidecar-remove --json", "one JSON object with a schedule for each violation"],
+    ["exitbox check my-scenario.json --out found", "a scenario of your own; each schedule as a file that replays"],
+  ],
+  operands: { name: "SCENARIO|FILE", min: 1, max: 1, meaning: "a scenario, or a JSON file with one" },
+  flags: {
+    Search: { jobs: jobsFlag(`${Math.max(1, navigator.hardwareConcurrency)}`) },
+    Results: { out: outFlag, json: jsonFlag },
+  },
+  details: [
+    "A line has the value of each policy, the memory model (sc, or tso: x86-TSO), how many states were searched, and the " +
+    "verdict: the properties that are violated, with the context switches of the shortest schedule, and whether the others " +
+    "hold. A bound that was hit is said; within the bounds below the table everything else was looked at.",
+    "Combinations that differ only in policies that nothing looked at share a search.",
+    "Exit code: 0 when the matrix is complete, violations are its data; 20 when a bound was hit.",
+  ],
+  async run({ values, operands, printer }) {
+    const { source, scenario } = await readScenario(operands[0]);
+    if (splitSystemName(operands[0]).options !== "" && systemName(scenario, {}) !== operands[0]) {
+      throw new UsageError("check takes a scenario without options: its matrix says which are searched", "check");
+    }
+    const begun = performance.now();
+    const matrix = await interruptible((signal) =>
+      matrixOf(source, {
+        jobs: values.jobs,
+        signal,
+        onProgress: ({ done, of, states }) => {
+          const seconds = (performance.now() - begun) / MS;
+          const rate = grouped(Math.round(states / seconds));
+          printer.progress(
+            `check: ${done} of ${of} combinations, ${grouped(states)} states, ${rate}/s, ${seconds.toFixed(0)} s`,
+          );
+        },
+      })
+    );
+    const seconds = (performance.now() - begun) / MS;
+    if (values.out !== undefined) writeAll(values.out, scenario, matrix, printer);
+    if (values.json) printer.json(matrixJson(scenario, matrix));
+    else print(scenario, matrix, seconds, printer, operands[0]);
+    if (matrix.interrupted) return EXIT.INTERRUPTED;
+    return matrix.rows.some(({ verdict }) => verdict === "bound") ? EXIT.LIMIT : EXIT.CLEAN;
+  },
+});
+
+/** The bounds of a matrix as JSON; null is none. */
+function boundsJson({ matrix }: Scenario): Record<string, unknown> {
+  const { preemptions, depth, states } = { ...DEFAULT_BOUNDS, ...matrix.bounds };
+  return {
+    preemptions: preemptions === Infinity ? null : preemptions,
+    depth,
+    states,
+    parts: matrix.parts,
+    memory_models: matrix.memoryModels,
+  };
+}
+
+function matrixJson(scenario: Scenario, { rows }: Matrix): Record<string, unknown> {
+  return {
+    scenario: scenario.name,
+    bounds: boundsJson(scenario),
+    rows: rows.map(({ policies, memoryModel, property, verdict, kind, states, switches, steps, seconds, schedule }) => {
+      return {
+        policies,
+        memory_model: memoryModel,
+        property,
+        verdict,
+        kind,
+        states,
+        switches,
+        steps,
+        seconds,
+        schedule,
+      };
+    }),
+  };
+}
+
+/** Writes every schedule; combinations are numbered as they are printed. */
+function writeAll(folder: string, scenario: Scenario, { rows }: Matrix, printer: Printer): void {
+  const numbers = new Map<string, number>();
+  let written = 0;
+  for (const { policies, memoryModel, property, schedule } of rows) {
+    const key = JSON.stringify(policies);
+    if (!numbers.has(key)) numbers.set(key, numbers.size + 1);
+    if (schedule === null) continue;
+    const name = fileName({ scenario: schedule.scenario, memory_model: memoryModel }, property);
+    const system = buildSystem(scenario, policies, parseOptions(scenario, splitSystemName(schedule.scenario).options));
+    writeSchedule(folder, `${String(numbers.get(key)).padStart(3, "0")}-${name}`, system, schedule);
+    written++;
+  }
+  printer.note(`exitbox: wrote ${plural(written, "schedule", "schedules")} to ${folder}`);
+}
+
+function print(scenario: Scenario, matrix: Matrix, seconds: number, printer: Printer, name: string): void {
+  const { rows } = matrix;
+  const groups = new Map<string, MatrixRow[]>();
+  for (const row of rows) {
+    const key = JSON.stringify([row.policies, row.memoryModel]);
+    groups.set(key, [...(groups.get(key) ?? []), row]);
+  }
+  const left = (title: string) => ({ title, align: "left" as const });
+  printer.table(
+    [
+      ...scenario.policies.map(({ policy }) => left(policy)),
+      left("model"),
+      { title: "states", align: "right" },
+      left("verdict"),
+    ],
+    [...groups.values()].map((group) => [
+      ...scenario.policies.map(({ policy }) => group[0].policies[policy]),
+      group[0].memoryModel,
+      grouped(group[0].states),
+      verdictText(group),
+    ]),
+  );
+  printer.line();
+  for (const { name: property, sentence } of scenario.properties) printer.line(`${property}: ${sentence}`);
+  printer.line();
+  const { preemptions, depth } = { ...DEFAULT_BOUNDS, ...scenario.matrix.bounds };
+  const parts = scenario.matrix.parts.map((part) => {
+    return Object.entries(part).map(([option, value]) => `${option}=${value}`).join(",") || "the defaults";
+  });
+  const within = preemptions === Infinity
+    ? "no bound on preemptions"
+    : plural(preemptions, "preemption", "preemptions");
+  printer.line(`within ${within}, ${grouped(depth)} steps; each line covers ${parts.join(" and ")}`);
+  const states = [...groups.values()].reduce((total, [row]) => total + row.states, 0);
+  const bound = rows.some(({ verdict }) => verdict === "bound");
+  const end = matrix.interrupted ? "interrupted" : bound ? "bounds were hit" : "complete";
+  printer.line(printer.style(
+    "bold",
+    `${end}: ${plural(groups.size, "combination", "combinations")}, ${grouped(matrix.searched)} searched, ` +
+      `${grouped(states)} states, ${seconds.toFixed(1)} s`,
+  ));
+  printer.line(commandLine(["check", name]));
+}
+
+/** The verdict on a combination in one cell. */
+function verdictText(rows: readonly MatrixRow[]): string {
+  const violated = rows.filter(({ verdict }) => verdict === "violated");
+  const bound = rows.filter(({ verdict }) => verdict === "bound");
+  const said = violated.map(({ property, switches, kind }) => {
+    const only = kind.endsWith(")") ? ` ${kind.slice(kind.lastIndexOf("("))}` : "";
+    return `${property} (${plural(switches!, "switch", "switches")})${only}`;
+  });
+  const parts = [
+    ...(said.length > 0 ? [`violated: ${said.join(", ")}`] : []),
+    ...(bound.length > 0 ? [`bound hit: ${bound.map(({ property }) => property).join(", ")}`] : []),
+    ...(violated.length + bound.length === 0 ? ["holds"] : []),
+  ];
+  return parts.join("; ");
+}
