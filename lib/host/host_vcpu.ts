@@ -11,7 +11,7 @@ import type { Devices } from "../devices/devices.ts";
 import type { CpuidTable } from "../hypervisor/cpuid.ts";
 import type { SevMachine } from "../hypervisor/sev/machine.ts";
 import type { SevVp } from "../hypervisor/sev/sev_vp.ts";
-import { SevVpState, TURN } from "../hypervisor/sev/state.ts";
+import { SevVpState, TURN, VIEW } from "../hypervisor/sev/state.ts";
 import { array, bytes, u32, u64 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import { VMCB_CONTROL } from "../layout/sev/vmcb.ts";
@@ -181,7 +181,9 @@ export class HostVcpu extends Agent {
 
   /** Whether the guest has left. */
   get hasTurn(): boolean {
-    return this.port.load32(this.sev.vpState(this.index) + SevVpState.at.turn) === TURN.HOST;
+    const state = this.sev.vpState(this.index);
+    if (this.port.load32(state + SevVpState.at.turn) !== TURN.HOST) return false;
+    return this.memory.u32[(state + SevVpState.at.view) >>> 2] !== VIEW.WAITS;
   }
 
   /** Bits of the processor's attention word. */

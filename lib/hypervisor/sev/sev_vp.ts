@@ -37,7 +37,7 @@ import { type ProcessorParts, VirtualProcessor } from "../virtual_processor.ts";
 import { EXIT_KIND } from "../vp_state.ts";
 import { GUEST_ASID, type SevMachine } from "./machine.ts";
 import { C_BIT_HIGH, type SevBus } from "./sev_bus.ts";
-import { EXIT_AUTOMATIC, EXIT_VC, SevVpState, TURN } from "./state.ts";
+import { EXIT_AUTOMATIC, EXIT_VC, SevVpState, TURN, VIEW } from "./state.ts";
 
 const EXIT = SevExitCode.values;
 const at = SevVpState.at;
@@ -227,6 +227,8 @@ function interruptedEvent(vp: SevVp): bigint {
 
 /** The host executes from here on. */
 function handOver(vp: SevVp): StepId {
+  const view = vp.sevState + at.view;
+  if (vp.memory.u32[view >>> 2] === VIEW.WANTED) vp.port.store32(view, VIEW.WAITS);
   vp.port.exchange32(vp.sevState + at.turn, TURN.HOST);
   vp.onExit();
   return VMRUN;

@@ -15,6 +15,16 @@ export const TURN = {
   GUEST: 1,
 } as const;
 
+/** Whether somebody looks at what the host can read at each exit. */
+export const VIEW = {
+  /** Nobody does. */
+  NONE: 0,
+  /** Somebody wants to look at every exit. */
+  WANTED: 1,
+  /** The processor has left, and the host waits until somebody has looked. */
+  WAITS: 2,
+} as const;
+
 /** Exit reason of the processor: an event that the guest's #VC handler is to deal with. */
 export const EXIT_VC: number = EXIT_BUS;
 /** Exit reason of the processor: an automatic exit. */
@@ -31,5 +41,6 @@ export const SevVpState = structure("SevVpState", 64, [
   ["entries", 32, u64, "How often the guest was entered"],
   ["vmpl", 40, u32, "Privilege level of the VMSA that was entered last"],
   ["exceptions", 44, u32, "How many #VC were raised"],
-  reserved(48, 16),
+  ["view", 48, u32, "VIEW: whether somebody looks at what the host can read at each exit"],
+  reserved(52, 12),
 ], "Not a structure of the modelled machine");
