@@ -38,8 +38,15 @@ function numberOf(name: string): StepId {
   return (hash ^ hash >>> 16) & (CONDITIONAL - 1);
 }
 
+/** A table with a place for each step number. Filled one by one: V8 makes an array that begins so long a hash table. */
+export function denseTable<T>(): T[] {
+  const places: unknown[] = [];
+  for (let number = 0; number < STEP_NUMBERS; number++) places.push(undefined);
+  return places as T[];
+}
+
 // deno-lint-ignore no-explicit-any -- one table holds the steps of every kind of agent
-const table: Step<any>[] = new Array(STEP_NUMBERS).fill(undefined);
+const table: Step<any>[] = denseTable();
 
 /**
  * Declares a step and returns its number. Throws `TypeError` when the name is not of the form `area.action` or is taken, or
