@@ -56,6 +56,8 @@ export type { GuestCrash } from "./lib/vtl2/handlers/msr.ts";
 export { memoryHash } from "./lib/machine/memory_hash.ts";
 export { runMachine } from "./lib/machine/run.ts";
 export type { RunOptions, RunReport, RuntimeName, VmmCrashReport, VpReport } from "./lib/machine/run.ts";
+export { VP_ACTIONS } from "./lib/machine/vp_actions.ts";
+export type { TimedVpAction, VpAction } from "./lib/machine/vp_actions.ts";
 export { BadInput } from "./lib/memory/bad_input.ts";
 export { policies, policyNamed } from "./lib/memory/policy.ts";
 export type { Policy, PolicyValue } from "./lib/memory/policy.ts";
