@@ -248,6 +248,7 @@ export class Platform {
 
   /** Lets timers expire: those of the processor, and with VP 0 those of the devices. */
   poll(vp: VirtualProcessor): void {
+    if (this.nextDeadline(vp) === Infinity) return; // the clock costs more than the rest
     const now = this.#machine.clock.now();
     if (this.facilities.nextDeadline(vp.index) <= now) this.facilities.pollTimers(vp.index);
     const { pc } = this;

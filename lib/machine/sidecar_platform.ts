@@ -21,6 +21,8 @@ import type { ProcessorParts, VirtualProcessor } from "../hypervisor/virtual_pro
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { ControlPage } from "../layout/hyperv/sidecar.ts";
 import { type Agent, AgentBlock } from "../memory/agent.ts";
+import type { MemoryPort } from "../memory/port.ts";
+import { BaseCpuPort } from "../sidecar/base_port.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
 import { type NodeStart, probeNode, SIDECAR_AP_OFFLINE, SIDECAR_BOOT, SidecarBoot } from "../sidecar/boot.ts";
 import { beginReader, ClientThread } from "../sidecar/client.ts";
@@ -201,9 +203,10 @@ export class SidecarPlatform {
   }
 
   #nodeAgents(index: number): Agent[] {
-    const { facilities: { port } } = this.#parts;
+    const { partition } = this.#parts.facilities;
     const node = this.nodes[index];
     const { clients } = this.#memories[index];
+    const port = new BaseCpuPort(partition.memory, this.#memories[index]);
     const handler = new ResponseHandler(`irq${node.baseVp}`, node, this.#block(-1 - index, 2), port);
     let thread = 0;
     const reader = new ClientThread(
@@ -218,12 +221,12 @@ export class SidecarPlatform {
     const agents: Agent[] = [handler, reader];
     for (let slot = 1; slot < node.vpCount; slot++) {
       if (!this.isSidecarVp(node.baseVp + slot)) continue;
-      agents.push(this.#task(index, slot, thread++), this.#online(index, slot, thread++));
+      agents.push(this.#task(index, slot, thread++, port), this.#online(index, slot, thread++, port));
     }
     return agents;
   }
 
-  #task(index: number, slot: number, thread: number): SidecarTask {
+  #task(index: number, slot: number, thread: number, port: MemoryPort): SidecarTask {
     const { config, facilities, vtl2, kernelParts, onCrash, onTripleFault } = this.#parts;
     const node = this.nodes[index];
     const memory = this.#memories[index];
@@ -234,7 +237,7 @@ export class SidecarPlatform {
       node,
       slot,
       block: this.#block(vp, 2),
-      port: facilities.port,
+      port,
       thread,
       clients: memory.clients,
       taskState,
@@ -256,7 +259,7 @@ export class SidecarPlatform {
     });
   }
 
-  #online(index: number, slot: number, thread: number): CpuOnline {
+  #online(index: number, slot: number, thread: number, port: MemoryPort): CpuOnline {
     const { facilities, vtl2, hotplugLock, onCrash } = this.#parts;
     const node = this.nodes[index];
     const memory = this.#memories[index];
@@ -265,7 +268,7 @@ export class SidecarPlatform {
       node,
       slot,
       block: this.#block(vp, 3),
-      port: facilities.port,
+      port,
       thread,
       clients: memory.clients,
       taskState: memory.task(slot),

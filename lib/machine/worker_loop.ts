@@ -1,20 +1,29 @@
 /**
  * What a worker does: it takes steps of the agents that live on its processor until the machine shuts down.
  *
+ * While there is work, the agents get their turns one after the other. While there is none, the worker spins: it looks
+ * again and again at the agent that began the last work (an interrupt's handler, a parked processor), and at one of the
+ * others each time. After a while it sleeps on its doorbell. A worker never sleeps before it has found every agent waiting.
+ *
  * @module
  */
+import { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import type { Agent } from "../memory/agent.ts";
 import { Doorbell } from "./doorbell.ts";
-import { takeFusedSteps } from "./fused_steps.ts";
+import { StepRunner } from "./fused_steps.ts";
 import type { Machine } from "./machine.ts";
 import { settle } from "./settle.ts";
 
 /** Steps taken of one agent before the worker looks at timers, at its other agents and at the shutdown word. */
 const STEPS_PER_TURN = 256;
+/** The same of a processor that shares its worker with others: a step of a guest that computes takes long. */
+const STEPS_PER_SHARED_TURN = 16;
 /** Looks for work before a worker sleeps, when every worker can have a core of its own. */
-const SPINS = 2000;
+const SPINS = 4000;
 /** Looks for work when there are more workers than cores: who spins keeps another from making the work. */
-const SPINS_CROWDED = 8;
+const SPINS_CROWDED = 32;
+/** Looks for work between two looks at the timers. */
+const SPINS_PER_POLL = 16;
 /** Longest sleep in milliseconds; a bound for a wake-up that should never be lost. */
 const SLEEP_MS_MAX = 100;
 /** Nanoseconds in a millisecond. */
@@ -22,34 +31,93 @@ const NS_PER_MS = 1e6;
 
 /** Runs the agents of `worker` until the machine's shutdown word is set. */
 export function runWorker(machine: Machine, worker: number): void {
-  const agents = machine.agents(worker);
-  const doorbell = new Doorbell(machine.memory, machine.doorbell(worker));
-  const spins = machine.workers <= navigator.hardwareConcurrency ? SPINS : SPINS_CROWDED;
-  let idle = 0;
-  while (!machine.shutdown) {
-    if (takeTurn(machine, agents)) {
-      idle = 0;
-    } else if (++idle > spins) {
-      doorbell.sleep(() => machine.shutdown || agents.some((agent) => agent.enabled), sleepMs(machine, agents));
-      idle = 0;
+  const loop = new WorkerLoop(machine, worker);
+  while (!machine.shutdown) loop.turn();
+  loop.settle();
+}
+
+/** A worker's loop, turn by turn. */
+export class WorkerLoop {
+  readonly #machine: Machine;
+  readonly #agents: readonly Agent[];
+  readonly #runners: readonly StepRunner[];
+  /** Most steps of each agent's turn. */
+  readonly #steps: readonly number[];
+  /** The processors, whose timers the worker looks after. */
+  readonly #processors: readonly Agent[];
+  readonly #doorbell: Doorbell;
+  readonly #spins: number;
+  /** The agent whose turn is next. */
+  #next = 0;
+  /** The agent that began the last work. */
+  #watched = 0;
+  /** Agents found waiting since the last step of any. */
+  #waiting = 0;
+  /** Looks for work since the last step. */
+  #idle = 0;
+
+  /** The loop of worker number `worker`. */
+  constructor(machine: Machine, worker: number) {
+    this.#machine = machine;
+    this.#agents = machine.agents(worker);
+    this.#runners = this.#agents.map((agent) => new StepRunner(agent));
+    const shared = this.#agents.length > 1;
+    this.#steps = this.#agents.map((agent) =>
+      agent instanceof VirtualProcessor && shared ? STEPS_PER_SHARED_TURN : STEPS_PER_TURN
+    );
+    this.#processors = this.#agents.filter((agent) => agent instanceof VirtualProcessor).slice(0, 1);
+    this.#doorbell = new Doorbell(machine.memory, machine.doorbell(worker));
+    this.#spins = machine.workers <= navigator.hardwareConcurrency ? SPINS : SPINS_CROWDED;
+  }
+
+  /** Gives the next agent a turn, or looks for work, or sleeps. */
+  turn(): void {
+    const runners = this.#runners;
+    const idle = this.#waiting >= runners.length;
+    if (idle && runners[this.#watched].enabled) this.#next = this.#watched;
+    const index = this.#next;
+    this.#next = index + 1 < runners.length ? index + 1 : 0;
+    const runner = runners[index];
+    if (runner.enabled && runner.take(this.#steps[index]) > 0) {
+      if (idle) this.#watched = index;
+      this.#waiting = 0;
+      this.#idle = 0;
+      if (runner.agent === this.#processors[0]) this.#poll();
+      return;
     }
+    if (this.#waiting < runners.length) {
+      this.#waiting++;
+      return;
+    }
+    this.#idle++;
+    if (this.#idle % SPINS_PER_POLL === 0) this.#poll();
+    if (this.#idle > this.#spins) this.#sleep();
   }
-  settle(agents);
-}
 
-/** Gives each agent a turn; returns whether any took a step. */
-function takeTurn(machine: Machine, agents: readonly Agent[]): boolean {
-  let progress = false;
-  for (const agent of agents) {
-    if (takeFusedSteps(agent, STEPS_PER_TURN) > 0) progress = true;
-    machine.poll(agent);
+  /** Takes the last steps of a machine that has ended. */
+  settle(): void {
+    settle(this.#agents);
   }
-  return progress;
-}
 
-/** How long the worker may sleep before one of its timers is due. */
-function sleepMs(machine: Machine, agents: readonly Agent[]): number {
-  let deadline = Infinity;
-  for (const agent of agents) deadline = Math.min(deadline, machine.nextDeadline(agent));
-  return Math.max(0, Math.min(SLEEP_MS_MAX, (deadline - machine.clock.now()) / NS_PER_MS));
+  #poll(): void {
+    for (const processor of this.#processors) this.#machine.poll(processor);
+  }
+
+  #sleep(): void {
+    const machine = this.#machine;
+    this.#poll();
+    this.#doorbell.sleep(() => machine.shutdown || this.#runners.some((runner) => runner.enabled), this.#sleepMs());
+    this.#poll();
+    this.#waiting = 0;
+    this.#idle = 0;
+  }
+
+  /** How long the worker may sleep before one of its timers is due. */
+  #sleepMs(): number {
+    const machine = this.#machine;
+    let deadline = Infinity;
+    for (const processor of this.#processors) deadline = Math.min(deadline, machine.nextDeadline(processor));
+    if (deadline === Infinity) return SLEEP_MS_MAX;
+    return Math.max(0, Math.min(SLEEP_MS_MAX, (deadline - machine.clock.now()) / NS_PER_MS));
+  }
 }

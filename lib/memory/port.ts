@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { type BlockCopy, blockCopy } from "./block_copy.ts";
 import type { MachineMemory } from "./machine_memory.ts";
 
 /** Accesses to shared memory. `at` is a byte offset, naturally aligned for its size; 32-bit values are int32. */
@@ -60,7 +61,10 @@ export interface MemoryPort {
  * moves such accesses, so that these are the modelled processor's own plain loads and stores. An `Atomics` access is a
  * call that costs several times as much, and elsewhere the only way to get the order.
  */
-const HOST_IS_X86: boolean = Deno.build.arch === "x86_64";
+export const HOST_IS_X86: boolean = Deno.build.arch === "x86_64";
+
+/** Bytes up to which a loop is faster than a call. */
+const SHORT = 64;
 
 /**
  * Accesses straight to memory. Loads and plain stores are as ordered as x86's are, and no more: a store may still be in the
@@ -74,6 +78,7 @@ export class DirectPort implements MemoryPort {
   /** A word that nobody looks at: a locked access to it drains the store buffer. */
   readonly #fence: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(4));
   readonly #alone: boolean;
+  readonly #copy: BlockCopy;
 
   /**
    * A port to `memory`. `alone` says that one thread only takes steps in it, so that there is nobody against whom a fence
@@ -85,6 +90,7 @@ export class DirectPort implements MemoryPort {
     this.#i32 = memory.i32;
     this.#u64 = memory.u64;
     this.#alone = alone;
+    this.#copy = blockCopy(memory.wasm);
   }
   load8(at: number): number {
     return HOST_IS_X86 ? this.#u8[at] : Atomics.load(this.#u8, at);
@@ -136,10 +142,12 @@ export class DirectPort implements MemoryPort {
     return Atomics.and(this.#i32, at >>> 2, bits);
   }
   copy(to: number, from: number, length: number): void {
-    this.#u8.copyWithin(to, from, from + length);
+    this.#copy(to, from, length);
   }
   zero(at: number, length: number): void {
-    this.#u8.fill(0, at, at + length);
+    if (length <= SHORT && ((at | length) & 7) === 0) {
+      for (let word = at >>> 3; word < (at + length) >>> 3; word++) this.#u64[word] = 0n;
+    } else this.#u8.fill(0, at, at + length);
   }
   fence(): void {
     if (!this.#alone) Atomics.add(this.#fence, 0, 1);

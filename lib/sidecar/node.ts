@@ -18,6 +18,10 @@ const REQUEST_BIT = 1;
 export interface SidecarWires {
   /** Processor `slot` has been sent the request interrupt. */
   requested(port: MemoryPort, slot: number): void;
+  /** Processor `slot`, which is parked, has been sent the request interrupt of a start. */
+  started(port: MemoryPort, slot: number): void;
+  /** Whether a request interrupt that is not a start's may be pending on processor `slot`. */
+  mayBePending(port: MemoryPort, slot: number): boolean;
   /** Processor `slot` has taken the request interrupt. */
   taken(port: MemoryPort, slot: number): void;
   /** The base processor has been sent the response interrupt. */
@@ -27,7 +31,14 @@ export interface SidecarWires {
 }
 
 /** Nobody but the agents themselves looks: the explorer asks each whether it is enabled. */
-const NO_WIRES: SidecarWires = { requested() {}, taken() {}, responded() {}, woken() {} };
+const NO_WIRES: SidecarWires = {
+  requested() {},
+  started() {},
+  mayBePending: () => true,
+  taken() {},
+  responded() {},
+  woken() {},
+};
 
 /** Where the parts of a node lie. */
 export interface SidecarNodeParts {
@@ -136,9 +147,12 @@ export class SidecarNode {
     this.wires.requested(port, slot);
   }
 
-  /** Notes that a start of processor `slot` is on its way whose request interrupt has not been sent. */
+  /**
+   * Notes that a start of processor `slot` is on its way whose request interrupt has not been sent. Where no other one can
+   * be pending, the processor does not look at the status before this one anyway.
+   */
   announceStart(port: MemoryPort, slot: number): void {
-    port.exchange8(this.driver + driver.request_due + slot, 1);
+    if (this.wires.mayBePending(port, slot)) port.exchange8(this.driver + driver.request_due + slot, 1);
   }
 
   /** Whether such a start is on its way. */
@@ -146,12 +160,13 @@ export class SidecarNode {
     return port.load8(this.driver + driver.request_due + slot) !== 0;
   }
 
-  /** Sends the request interrupt of an announced start. */
-  sendAnnounced(port: MemoryPort, slot: number): void {
+  /** Sends the request interrupt of an announced start; `parked` says that the processor was IDLE. */
+  sendAnnounced(port: MemoryPort, slot: number, parked: boolean): void {
     port.fence();
     port.or32(this.requestWords[slot], REQUEST_BIT);
-    port.exchange8(this.driver + driver.request_due + slot, 0);
-    this.wires.requested(port, slot);
+    if (this.startIsDue(port, slot)) port.exchange8(this.driver + driver.request_due + slot, 0);
+    if (parked) this.wires.started(port, slot);
+    else this.wires.requested(port, slot);
   }
 
   /** Whether the request interrupt is pending on processor `slot`. */

@@ -241,6 +241,7 @@ export class SidecarProtocol {
       { at: node.vpStates, bytes: statusWords },
       { at: node.needsVpScan, bytes: driver.waiters - driver.needs_vp_scan + 4 * Math.ceil(threads / 32) },
       { at: driverState + driver.request_due, bytes: statusWords },
+      { at: driverState + driver.response_irr, bytes: 4 },
       ...this.agents.flatMap(changingWords),
     ];
   }

@@ -9,7 +9,8 @@ import type { Partition } from "../hypervisor/partition.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { SIDECAR } from "../layout/hyperv/constants/sidecar.ts";
 import type { MemoryPort } from "../memory/port.ts";
-import type { SidecarNodeTopology } from "./memory.ts";
+import { SidecarDriverState } from "./driver/state.ts";
+import type { SidecarNodeMemory } from "./memory.ts";
 import type { SidecarWires } from "./node.ts";
 
 const state = HypervisorVpState.at;
@@ -28,23 +29,40 @@ export function requestWord(partition: Partition, vp: number): number {
 export class MachineWires implements SidecarWires {
   readonly #partition: Partition;
   readonly #baseVp: number;
+  readonly #requestsLeft: number;
 
-  /** Wires of the node that begins with the processor `baseVp`. */
-  constructor(partition: Partition, { baseVp }: SidecarNodeTopology) {
+  /** Wires of a node. */
+  constructor(partition: Partition, { baseVp, driver }: SidecarNodeMemory) {
     this.#partition = partition;
     this.#baseVp = baseVp;
+    this.#requestsLeft = driver + SidecarDriverState.at.requests_left;
   }
 
   requested(port: MemoryPort, slot: number): void {
     const vp = this.#baseVp + slot;
+    port.store8(this.#requestsLeft + slot, 1);
     port.or32(this.#partition.vpState(vp) + state.vtl2_irr_summary, SUMMARY_BIT);
     this.#partition.signal(port, vp, ATTENTION.VTL2_INTERRUPT);
   }
 
+  /** The processor is in VTL2 and takes the interrupt before it leaves that: nobody else has to look for it. */
+  started(_port: MemoryPort, slot: number): void {
+    this.#partition.ring(this.#baseVp + slot);
+  }
+
+  /** Only threads of the base processor send requests, so that none can come while one of them asks. */
+  mayBePending(port: MemoryPort, slot: number): boolean {
+    const left = this.#requestsLeft + slot;
+    if (port.load8(left) === 0) return false;
+    if ((port.load32(requestWord(this.#partition, this.#baseVp + slot)) & 1) !== 0) return true;
+    port.store8(left, 0);
+    return false;
+  }
+
   taken(port: MemoryPort, slot: number): void {
     const vp = this.#baseVp + slot;
-    port.and32(this.#partition.vpState(vp) + state.vtl2_irr_summary, ~SUMMARY_BIT);
-    port.and32(this.#partition.cpuState(vp) + CpuState.at.attention, ~ATTENTION.VTL2_INTERRUPT);
+    clear(port, this.#partition.vpState(vp) + state.vtl2_irr_summary, SUMMARY_BIT);
+    clear(port, this.#partition.cpuState(vp) + CpuState.at.attention, ATTENTION.VTL2_INTERRUPT);
   }
 
   responded(_port: MemoryPort): void {
@@ -54,4 +72,9 @@ export class MachineWires implements SidecarWires {
   woken(): void {
     this.#partition.ring(this.#baseVp);
   }
+}
+
+/** Clears a bit that is seldom set. */
+function clear(port: MemoryPort, at: number, bit: number): void {
+  if ((port.load32(at) & bit) !== 0) port.and32(at, ~bit);
 }

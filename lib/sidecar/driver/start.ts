@@ -28,9 +28,10 @@ function setRun(thread: DriverThread): void {
   if (port.compareExchange8(thread.status, IDLE, RUN) !== IDLE) thread.warn(WARNING.START);
 }
 
-/** Sends the request interrupt of a start. */
-function sendStart({ node, port, slot }: DriverThread): void {
-  if (absorbs(node)) node.sendAnnounced(port, slot);
+/** Sends the request interrupt of a start. A thread that has never met anything but IDLE has started a parked processor. */
+function sendStart(thread: DriverThread): void {
+  const { node, port, slot } = thread;
+  if (absorbs(node)) node.sendAnnounced(port, slot, (thread.warnings & WARNING.START) === 0);
   else node.sendRequest(port, slot);
 }
 

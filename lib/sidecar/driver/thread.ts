@@ -108,6 +108,11 @@ export class DriverThread extends Agent {
     return this.return();
   }
 
+  /** What it has warned of so far: bits of {@linkcode WARNING}. */
+  get warnings(): number {
+    return this.locals32[DRIVER_LOCAL.WARNINGS];
+  }
+
   /** Logs a warning. */
   warn(warning: number): void {
     this.locals32[DRIVER_LOCAL.WARNINGS] |= warning;
