@@ -183,6 +183,7 @@ export class Engine {
     if (this.#enabledKnown) return this.#enabled;
     let mask = 0;
     const memory = this.#memory;
+    if (this.system.over?.()) return this.#knowEnabled(0);
     for (let actor = 0; actor < this.agentCount; actor++) {
       const { enabled } = this.#steps[memory[this.#stepWord[actor]]];
       if (enabled === undefined || enabled(this.#agents[actor])) mask |= 1 << actor;
@@ -191,6 +192,10 @@ export class Engine {
     for (let processor = 0; processor < buffers; processor++) {
       if (this.#buffers.used(processor) !== 0) mask |= 1 << (this.agentCount + processor);
     }
+    return this.#knowEnabled(mask);
+  }
+
+  #knowEnabled(mask: number): number {
     this.#enabled = mask;
     this.#enabledKnown = true;
     return mask;
@@ -198,6 +203,7 @@ export class Engine {
 
   /** Whether actor `actor` can take a step now. */
   isEnabled(actor: number): boolean {
+    if (this.system.over?.()) return false;
     if (actor >= this.agentCount) return this.#buffers.used(this.processors[actor]) !== 0;
     const { enabled } = this.#steps[this.#memory[this.#stepWord[actor]]];
     return enabled === undefined || enabled(this.#agents[actor]);

@@ -77,6 +77,8 @@ export interface System {
   readonly properties: readonly Property[];
   /** Whether everything that was to be done is done. A state from which nobody can go on is a deadlock otherwise. */
   finished?(): boolean;
+  /** Whether nothing that follows matters, such as after a crash: nobody can go on then. */
+  over?(): boolean;
   /** Drops what is only cached of the memory, because the explorer has just put an earlier state back. */
   afterRestore?(): void;
   /** Accesses that a step is about to make without its agent's port, beside its own block; for partial-order reduction. */
