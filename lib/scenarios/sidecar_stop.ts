@@ -33,8 +33,8 @@ export const sidecarStop: Scenario = {
     {
       name: "stop",
       meaning:
-        "who asks for a stop: another thread once, the waiting thread at any time, the same where a run ends only so",
-      values: ["thread", "cancel", "needed"],
+        "who asks for a stop: another thread once, the waiting thread at any time, the same where a run ends only so, nobody",
+      values: ["thread", "cancel", "needed", "none"],
       default: "thread",
     },
     { name: "vps", meaning: "sidecar processors, of which the first is stopped", values: ["1", "2"], default: "1" },
@@ -44,7 +44,7 @@ export const sidecarStop: Scenario = {
   memoryModels: ["sc", "tso"],
   bounds: {},
   matrix: {
-    parts: [{ stop: "thread" }, { stop: "cancel" }, { stop: "needed" }],
+    parts: [{ stop: "thread" }, { stop: "cancel" }, { stop: "needed" }, { stop: "none" }],
     memoryModels: ["sc", "tso"],
     bounds: {},
   },
@@ -55,7 +55,8 @@ export const sidecarStop: Scenario = {
       protocol: {
         vps: Number(vps),
         rounds: Number(rounds),
-        ...(stop === "thread" ? { stop: [1] } : { cancel: stop === "needed" ? all(Number(vps)) : [1] }),
+        stop: stop === "thread" ? [1] : [],
+        cancel: stop === "cancel" ? [1] : stop === "needed" ? all(Number(vps)) : [],
         ...(stop === "needed" ? { intercepts: 0 } : {}),
       },
       properties: PROPERTIES,
