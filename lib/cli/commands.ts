@@ -5,6 +5,7 @@
  */
 
 import { checkCommand } from "./check.ts";
+import { benchExitsCommand, benchGuestCommand } from "./bench.ts";
 import type { Command } from "./command.ts";
 import { demoCommand } from "./demo.ts";
 import { exploreCommand } from "./explore.ts";
@@ -29,6 +30,8 @@ export const COMMANDS: readonly Command[] = [
   verifyVectorsCommand,
   verifyExitsCommand,
   verifyLayoutsCommand,
+  benchExitsCommand,
+  benchGuestCommand,
   listPlatformsCommand,
   listPoliciesCommand,
   listScenariosCommand,

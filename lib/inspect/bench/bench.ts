@@ -1,0 +1,102 @@
+/**
+ * Measures workloads: what an exit, or an instruction, costs, and the raw limit of the host in the same run.
+ *
+ * @module
+ */
+import { CpuState } from "../../cpu/state.ts";
+import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
+import { takeFusedSteps } from "../../machine/fused_steps.ts";
+import type { Machine } from "../../machine/machine.ts";
+import { timeMessages } from "./message_limit.ts";
+import { type BenchPlatform, type Workload, workloadMachine, WORKLOADS } from "./workloads.ts";
+
+/** Rounds of a measurement; the median counts. */
+const ROUNDS = 9;
+/** Times in milliseconds: until V8 has compiled everything, and one round. */
+const FULL = { warmUpMs: 700, roundMs: 100 };
+const QUICK = { warmUpMs: 100, roundMs: 10 };
+/** Steps between two looks at the timers, as in a worker. */
+const STEPS_PER_TURN = 256;
+const NS_PER_MS = 1e6;
+const NS_PER_S = 1e9;
+
+/** A result, in the form of `--json`. */
+export interface BenchResult {
+  readonly platform: string;
+  readonly workload: string;
+  /** Of one VP; absent for a guest that only computes. */
+  readonly exits_per_second?: number;
+  /** Of a guest that only computes. */
+  readonly instructions_per_second?: number;
+  /** Nanoseconds of one exit, from guest instruction to next guest instruction, or of one instruction. */
+  readonly cost_ns: number;
+  /** What the cost is compared with: writing one message, a round trip between two threads, or nothing. */
+  readonly limit: "message" | "pingpong" | null;
+  /** Nanoseconds of the limit, measured in the same rounds. */
+  readonly limit_ns: number | null;
+  /** Cost divided by limit. */
+  readonly ratio: number | null;
+}
+
+/** The middle of an odd number of values. */
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1];
+}
+
+/** Exits, or instructions, so far. */
+function counter(machine: Machine, { exit }: Workload): () => number {
+  const vp = machine.processor(0);
+  const { u64 } = machine.memory;
+  const word = exit === undefined
+    ? (vp.cpuState + CpuState.at.instructions) >>> 3
+    : ((vp.state + HypervisorVpState.at.exits) >>> 3) + EXIT_KIND[exit];
+  return () => Number(u64[word]);
+}
+
+/** Measures one workload on one platform. Throws `Error` when its guest does not do what it is made for. */
+export function measure(platform: BenchPlatform, workload: Workload, quick: boolean): BenchResult {
+  const machine = workloadMachine(platform, workload);
+  const vp = machine.processor(0);
+  const count = counter(machine, workload);
+  const { warmUpMs, roundMs } = quick ? QUICK : FULL;
+  const run = (milliseconds: number): number => {
+    const before = count();
+    const start = performance.now();
+    let now = start;
+    do {
+      takeFusedSteps(vp, STEPS_PER_TURN);
+      machine.poll(vp);
+      now = performance.now();
+    } while (now - start < milliseconds);
+    return (now - start) * NS_PER_MS / (count() - before);
+  };
+  const limited = workload.message && platform === "kernel";
+  run(warmUpMs);
+  for (let round = 0; round < ROUNDS; round++) timeMessages();
+  const costs: number[] = [];
+  const messages: number[][] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    if (limited) messages.push(timeMessages());
+    costs.push(run(roundMs));
+  }
+  const cost = median(costs);
+  if (!Number.isFinite(cost)) throw new Error(`Workload "${workload.name}" made no exits on platform "${platform}"`);
+  // The fastest way is the one whose median is least.
+  const limit = limited ? Math.min(...messages[0].map((_, way) => median(messages.map((round) => round[way])))) : null;
+  return {
+    platform,
+    workload: workload.name,
+    ...(workload.exit === undefined
+      ? { instructions_per_second: NS_PER_S / cost }
+      : { exits_per_second: NS_PER_S / cost }),
+    cost_ns: cost,
+    limit: limit === null ? null : "message",
+    limit_ns: limit,
+    ratio: limit === null ? null : cost / limit,
+  };
+}
+
+/** The workloads of `bench exits` or of `bench guest`. */
+export function workloads(of: "exits" | "guest"): readonly Workload[] {
+  return WORKLOADS.filter(({ exit }) => (exit !== undefined) === (of === "exits"));
+}

@@ -1,0 +1,51 @@
+import { assert, assertEquals } from "@std/assert";
+import { measure, workloads } from "../../../lib/inspect/bench/bench.ts";
+import { BENCH_PLATFORMS, workloadMachine } from "../../../lib/inspect/bench/workloads.ts";
+import { DeviceState } from "../../../lib/devices/device_set.ts";
+import { RtcState } from "../../../lib/devices/rtc.ts";
+import { MachineHeader } from "../../../lib/machine/header.ts";
+import { takeFusedSteps } from "../../../lib/machine/fused_steps.ts";
+import { stepName } from "../../../lib/memory/steps.ts";
+
+// A smoke run: no time is judged.
+for (const platform of BENCH_PLATFORMS) {
+  for (const workload of [...workloads("exits"), ...workloads("guest")]) {
+    Deno.test(`bench: ${workload.name} on ${platform} does what it is made for`, () => {
+      const result = measure(platform, workload, true);
+      assertEquals(result.workload, workload.name);
+      assert(result.cost_ns > 0);
+      assertEquals(result.limit, platform === "kernel" && workload.message ? "message" : null);
+      assertEquals(result.ratio === null, result.limit === null);
+      assertEquals("exits_per_second" in result, workload.exit !== undefined);
+      assertEquals("instructions_per_second" in result, workload.exit === undefined);
+    });
+  }
+}
+
+/** Steps of each run: enough for the sequences to be fused and repeated. */
+const STEPS = 60_000;
+
+for (const workload of workloads("exits").filter(({ message }) => message)) {
+  Deno.test(`fused steps: ${workload.name} leaves the memory that single steps leave`, () => {
+    const singly = workloadMachine("kernel", workload);
+    const fused = workloadMachine("kernel", workload);
+    const [a, b] = [singly.processor(0), fused.processor(0)];
+    let steps = 0;
+    while (steps < STEPS) steps += takeFusedSteps(b, STEPS - steps);
+    for (let left = steps; left > 0;) left -= a.takeSteps(left);
+    assertEquals(stepName(a.step), stepName(b.step));
+    assertEquals(a.stepsTaken, b.stepsTaken);
+    // All but when each machine was made: its clock's start, and the real-time clock's.
+    const times = [
+      [singly.header + MachineHeader.at.start_epoch_ns, 8],
+      [singly.map.devices + DeviceState.at.rtc + RtcState.at.epoch_us, 8],
+    ];
+    const differing: number[] = [];
+    for (let word = 0; word < singly.memory.u32.length && differing.length < 8; word++) {
+      const at = word * 4;
+      if (times.some(([from, bytes]) => at >= from && at < from + bytes)) continue;
+      if (singly.memory.u32[word] !== fused.memory.u32[word]) differing.push(at);
+    }
+    assertEquals(differing, []);
+  });
+}
