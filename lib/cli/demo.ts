@@ -5,13 +5,17 @@
  */
 
 import { DEMO_VPS_MAX } from "../guest/programs/demo.ts";
+import { SEV_KERNEL_VPS_MAX, sevKernelSecret } from "../guest/programs/sev_kernel.ts";
 import { PLATFORMS } from "../machine/config.ts";
-import { loadDemoGuest } from "../machine/load.ts";
+import { loadDemoGuest, loadSevGuest } from "../machine/load.ts";
 import type { Machine } from "../machine/machine.ts";
-import { runMachine, type RunReport } from "../machine/run.ts";
+import { runMachine, type RunOptions, type RunReport } from "../machine/run.ts";
+import { isEncrypted } from "../machine/sev_platform.ts";
+import { BadInput } from "../memory/bad_input.ts";
 import { type Command, command } from "./command.ts";
 import { EXIT } from "./exit_codes.ts";
-import { toggle } from "./flags.ts";
+import { toggle, word } from "./flags.ts";
+import { HOST_FLAGS, hostConfig, type HostValues, parseSecrets, writeHostView } from "./host_flags.ts";
 import { interruptible } from "./interrupt.ts";
 import {
   createMachine,
@@ -22,12 +26,13 @@ import {
   sidecarConfig,
   vpsFlag,
 } from "./machine_flags.ts";
+import type { Printer } from "./printer.ts";
 import { exitCodeOf, printEnd, printHistogram, runJson } from "./run_report.ts";
 
 /** The form of `demo --json`. */
 const DEMO_SCHEMA = 1;
 
-/** The platforms that the demo shows, in order. */
+/** The platforms that the demo shows unless one is asked for, in order. */
 const DEMO_PLATFORMS: readonly RunPlatform[] = ["kernel", "sidecar"];
 
 /** Guest RAM in bytes. */
@@ -40,12 +45,19 @@ export const demoCommand: Command = command({
   examples: [
     ["exitbox demo", "two virtual processors, a worker each"],
     ["exitbox demo --vps 8 --json", "eight of them, as one JSON object"],
-    ["exitbox demo --runtime deterministic --seed 1", "all in one thread, in an order that repeats"],
+    ["exitbox demo --platform snp --host-view view.jsonl", "an encrypted guest, and all that its host could read"],
   ],
   operands: null,
   flags: {
-    Machine: { vps: vpsFlag("2", DEMO_VPS_MAX) },
+    Machine: {
+      platform: word(
+        ["all", ...DEMO_PLATFORMS, "sev-es", "snp"],
+        `who handles an exit; all: ${DEMO_PLATFORMS.join(", then ")}`,
+      ),
+      vps: vpsFlag("2", DEMO_VPS_MAX),
+    },
     Sidecar: SIDECAR_FLAGS,
+    Host: HOST_FLAGS,
     Runtime: RUNTIME_FLAGS,
     Results: { json: toggle("one JSON object on standard output") },
   },
@@ -53,24 +65,30 @@ export const demoCommand: Command = command({
     "The guest boots VP 0 from real into long mode, starts the others by INIT-SIPI-SIPI, makes port, device-memory, CPUID, " +
     "MSR and hypercall exits on each and checks what comes back. The table has a row for each VP: instructions executed, " +
     "then exits by kind.",
+    "On sev-es and snp it is another guest, with #VC handlers of its own: it accepts its memory, starts the others and talks " +
+    "to the host through a GHCB. It marks a secret in memory and XMM registers; the host view must be empty of it.",
   ],
   async run({ values, words, printer }) {
     const seed = seedOf(values, "demo");
     const platforms: Record<string, unknown>[] = [];
     let code: number = EXIT.CLEAN;
-    for (const platform of DEMO_PLATFORMS) {
+    const chosen: readonly RunPlatform[] = values.platform === "all" ? DEMO_PLATFORMS : [values.platform];
+    const host = hostConfig(values, chosen[0], "demo");
+    for (const platform of chosen) {
       if (!values.json) printer.line(printer.style("bold", `${platform}: ${PLATFORMS[platform]}`));
       const machine = createMachine({
         platform,
         ...(platform === "sidecar" ? sidecarConfig(values, platform, "demo") : {}),
-        vps: values.vps,
+        ...(isEncrypted({ platform }) ? host : {}),
+        vps: values.host === "vmd" && words.every((word) => !word.startsWith("--vps")) ? 1 : values.vps,
         ramBytes: DEMO_RAM_BYTES,
         policies: {},
         devices: "pc",
         recordExits: false,
       }, values.runtime);
       const serial: Uint8Array[] = [];
-      const report = await runDemo(machine, seed, (bytes) => values.json ? serial.push(bytes) : printer.write(bytes));
+      const onSerial = (bytes: Uint8Array) => values.json ? serial.push(bytes) : printer.write(bytes);
+      const { report, leaks } = await runDemo(machine, values, printer, { seed, onSerial });
       if (values.json) {
         platforms.push({ ...runJson(machine, report), serial: await new Blob(serial as BlobPart[]).text() });
       } else {
@@ -78,7 +96,7 @@ export const demoCommand: Command = command({
         printHistogram(report, printer);
       }
       printEnd(machine, report, words, printer);
-      code = exitCodeOf(report);
+      code = leaks > 0 ? EXIT.SAFETY : exitCodeOf(report);
       if (code !== EXIT.CLEAN) break;
     }
     if (values.json) printer.json({ schema: DEMO_SCHEMA, runtime: values.runtime, seed, platforms });
@@ -86,8 +104,32 @@ export const demoCommand: Command = command({
   },
 });
 
-/** Runs the demo guest on a new machine. */
-function runDemo(machine: Machine, seed: number, onSerial: (bytes: Uint8Array) => void): Promise<RunReport> {
-  loadDemoGuest(machine);
-  return interruptible((signal) => runMachine(machine, { seed, signal, onSerial }));
+/** Runs the platform's guest on a new machine; `leaks` counts the secrets that its host could read. */
+async function runDemo(
+  machine: Machine,
+  values: HostValues,
+  printer: Printer,
+  options: RunOptions,
+): Promise<{ report: RunReport; leaks: number }> {
+  const { config } = machine;
+  if (!isEncrypted(config)) {
+    loadDemoGuest(machine);
+    return { report: await interruptible((signal) => runMachine(machine, { ...options, signal })), leaks: 0 };
+  }
+  if (config.vps > SEV_KERNEL_VPS_MAX) {
+    throw new BadInput(`--vps ${config.vps} on ${config.platform}, expected at most ${SEV_KERNEL_VPS_MAX}`);
+  }
+  loadSevGuest(machine);
+  const path = values["host-view"];
+  if (path === undefined) {
+    return { report: await interruptible((signal) => runMachine(machine, { ...options, signal })), leaks: 0 };
+  }
+  const extra = values.secret === undefined ? { ranges: [], gpr: false, xmm: false } : parseSecrets(
+    values.secret,
+    config.ramBytes,
+  );
+  const marks = { ...extra, ranges: [sevKernelSecret(), ...extra.ranges], xmm: true };
+  using view = writeHostView(machine, path, marks, printer);
+  const report = await interruptible((signal) => runMachine(machine, { ...options, ...view.options, signal }));
+  return { report, leaks: view.finish() };
 }

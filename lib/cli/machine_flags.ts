@@ -15,7 +15,7 @@ import { type Flag, integer, optionalInteger, policyChoices, size, vpList, vpTim
 import type { VpTime } from "./values.ts";
 
 /** The platforms on which guests run, the default of `run` first. A platform that is wired is one more word here. */
-export const RUN_PLATFORMS = ["kernel", "bare", "sidecar"] as const satisfies readonly Platform[];
+export const RUN_PLATFORMS = ["kernel", "bare", "sidecar", "sev-es", "snp"] as const satisfies readonly Platform[];
 
 /** A platform on which guests run. */
 export type RunPlatform = (typeof RUN_PLATFORMS)[number];

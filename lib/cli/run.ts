@@ -11,9 +11,11 @@ import type { Machine } from "../machine/machine.ts";
 import { runMachine, type RunOptions, type RunReport } from "../machine/run.ts";
 import { type Command, command } from "./command.ts";
 import { UsageError } from "./errors.ts";
+import { EXIT } from "./exit_codes.ts";
 import { ExitOutput } from "./exit_output.ts";
 import { optionalInteger, optionalSeconds, text, texts, toggle, word } from "./flags.ts";
 import { readInput } from "./input_file.ts";
+import { HOST_FLAGS, hostConfig, parseSecrets, writeHostView } from "./host_flags.ts";
 import { interruptible } from "./interrupt.ts";
 import {
   ACTION_FLAGS,
@@ -41,6 +43,9 @@ const FILE_BYTES_MAX = 512 * 1024 ** 2;
 /** Largest exit limit: the number of an exit has 32 bits. */
 const EXIT_LIMIT_MAX = 0xffff_ffff;
 
+/** No memory and no register is marked. */
+const NO_SECRETS = { ranges: [], gpr: false, xmm: false };
+
 /** The command `run`. */
 export const runCommand: Command = command({
   name: "run",
@@ -64,6 +69,7 @@ export const runCommand: Command = command({
       policy: policyFlag,
     },
     Sidecar: { ...SIDECAR_FLAGS, ...ACTION_FLAGS },
+    Host: HOST_FLAGS,
     Guest: {
       mode: word(
         ["auto", "real", "protected", "long"],
@@ -112,14 +118,25 @@ export const runCommand: Command = command({
       ramBytes: values.memory,
       policies: Object.fromEntries(values.policy),
       ...sidecar,
+      ...hostConfig(values, values.platform, "run"),
       devices: "pc",
       recordExits: values.exits !== undefined || values["exit-limit"] !== undefined,
     }, values.runtime);
     loadGuest(machine, image, modules);
+    const marks = values.secret === undefined ? NO_SECRETS : parseSecrets(values.secret, values.memory);
+    using view = values["host-view"] === undefined
+      ? undefined
+      : writeHostView(machine, values["host-view"], marks, printer);
+    const output = outputOf(values.json || values.exits === STANDARD_OUTPUT, machine, printer);
     const report = await runToFile(machine, values.exits, printer, {
       seed,
       actions,
-      ...outputOf(values.json || values.exits === STANDARD_OUTPUT, machine, printer),
+      ...view?.options,
+      ...output,
+      onProgress: () => {
+        view?.options.onProgress?.();
+        output.onProgress?.();
+      },
       ...(values["exit-limit"] === undefined ? {} : { exitLimit: values["exit-limit"] }),
       ...(values["time-limit"] === undefined ? {} : { timeLimitSeconds: values["time-limit"] }),
     });
@@ -127,7 +144,8 @@ export const runCommand: Command = command({
       printer.json({ schema: RUN_SCHEMA, ...settings(image, values.runtime, seed), ...runJson(machine, report) });
     }
     printEnd(machine, report, words, printer);
-    return exitCodeOf(report);
+    const leaks = view?.finish() ?? 0;
+    return leaks > 0 ? EXIT.SAFETY : exitCodeOf(report);
   },
 });
 

@@ -109,7 +109,7 @@ export class HostView {
   readonly #marks: SecretMarks;
   readonly #cpuState: (vp: number) => number;
   readonly #onRecord: (record: HostViewRecord) => void;
-  readonly #wake: () => void;
+  readonly #wake: (vp: number) => void;
   readonly #bytes: Uint8Array;
   readonly #shadow: Int32Array;
   readonly #wasPrivate: Uint8Array;
@@ -128,7 +128,7 @@ export class HostView {
     cpuState: (vp: number) => number,
     marks: SecretMarks,
     onRecord: (record: HostViewRecord) => void,
-    wake: () => void = () => {},
+    wake: (vp: number) => void = () => {},
   ) {
     this.#sev = sev;
     this.#port = new DirectPort(sev.memory);
@@ -165,7 +165,7 @@ export class HostView {
       if (Atomics.load(memory.i32, word) !== VIEW.WAITS) continue;
       this.#onRecord(this.#take(vp));
       Atomics.store(memory.i32, word, VIEW.WANTED);
-      this.#wake();
+      this.#wake(vp);
     }
   }
 

@@ -46,7 +46,7 @@ export const HOSTS = {
 export type HostName = keyof typeof HOSTS;
 
 /** Whether a machine's guest is encrypted. */
-export function isEncrypted(config: MachineConfig): boolean {
+export function isEncrypted(config: Pick<MachineConfig, "platform">): boolean {
   return config.platform === "sev-es" || config.platform === "snp";
 }
 

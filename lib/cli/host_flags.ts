@@ -1,0 +1,135 @@
+/**
+ * The flags about the host of an encrypted guest: which one, and what it could read.
+ *
+ * @module
+ */
+
+import { CpuState } from "../cpu/state.ts";
+import { HostView, type HostViewRecord, type SecretMarks } from "../inspect/host_view.ts";
+import type { MachineConfig, Platform } from "../machine/config.ts";
+import type { Machine } from "../machine/machine.ts";
+import type { RunOptions } from "../machine/run.ts";
+import { type HostName, HOSTS } from "../machine/sev_platform.ts";
+import { BadInput } from "../memory/bad_input.ts";
+import { suggestion } from "../memory/nearest_name.ts";
+import { UsageError } from "./errors.ts";
+import { text } from "./flags.ts";
+import { OutputFile } from "./output_file.ts";
+import type { Printer } from "./printer.ts";
+
+/** The form of a host view's lines. */
+const VIEW_SCHEMA = 1;
+
+/** The flags about the host. */
+export const HOST_FLAGS = {
+  host: text("HOST", `sev-es, snp: ${Object.keys(HOSTS).join(" or ")} (kvm unless given)`),
+  "host-view": text("FILE", "sev-es, snp: write all that the host could read at each exit, as JSON lines"),
+  secret: text("LIST", "what must not be there: gpr, xmm, ranges such as 0x1000+64; leaks are counted in the view"),
+} as const;
+
+/** What {@linkcode HOST_FLAGS} give. */
+export interface HostValues {
+  readonly host: string | undefined;
+  readonly "host-view": string | undefined;
+  readonly secret: string | undefined;
+}
+
+/** Whether a platform's guests are encrypted. */
+function isEncrypted(platform: Platform): boolean {
+  return platform === "sev-es" || platform === "snp";
+}
+
+/**
+ * The host's part of a configuration.
+ *
+ * @param values The values of {@linkcode HOST_FLAGS}.
+ * @param platform The machine's platform.
+ * @param command The command, for the error.
+ * @returns The part. Throws {@linkcode UsageError} when the platform has no untrusted host.
+ */
+export function hostConfig(values: HostValues, platform: Platform, command: string): Pick<MachineConfig, "host"> {
+  const given = (["host", "host-view", "secret"] as const).find((name) => values[name] !== undefined);
+  if (given !== undefined && !isEncrypted(platform)) {
+    throw new UsageError(`--${given} needs --platform sev-es or snp`, command);
+  }
+  if (values.secret !== undefined && values["host-view"] === undefined) {
+    throw new UsageError("--secret needs --host-view, which says where it was seen", command);
+  }
+  const { host } = values;
+  if (host === undefined) return {};
+  if (Object.hasOwn(HOSTS, host)) return { host: host as HostName };
+  throw new BadInput(`--host "${host}" is not known${suggestion(host, Object.keys(HOSTS))}`);
+}
+
+/** `START+BYTES` or `START-END`, decimal or hexadecimal. */
+const RANGE = /^(0x[0-9a-f]+|[0-9]+)([+-])(0x[0-9a-f]+|[0-9]+)$/i;
+/** Most bytes that are marked: each of their windows is looked for. */
+const SECRET_BYTES_MAX = 1 << 20;
+
+/** The marks that `--secret` gives; throws `BadInput` for a part that is neither a name nor a range in memory. */
+export function parseSecrets(list: string, ramBytes: number): SecretMarks {
+  let gpr = false;
+  let xmm = false;
+  let marked = 0;
+  const ranges: { address: number; bytes: number }[] = [];
+  for (const part of list.split(",")) {
+    const range = RANGE.exec(part);
+    if (part === "gpr") gpr = true;
+    else if (part === "xmm") xmm = true;
+    else if (range === null) throw new BadInput(`--secret "${part}", expected gpr, xmm or a range such as 0x1000+64`);
+    else {
+      const [, start, kind, second] = range;
+      const address = Number(start);
+      const bytes = kind === "+" ? Number(second) : Number(second) + 1 - address;
+      marked += bytes;
+      if (!(bytes > 0) || address + bytes > ramBytes || marked > SECRET_BYTES_MAX) {
+        throw new BadInput(`--secret "${part}" is not a range of guest memory of at most 1M`);
+      }
+      ranges.push({ address, bytes });
+    }
+  }
+  return { ranges, gpr, xmm };
+}
+
+/** A host view that is being written. */
+export interface ViewRun extends Disposable {
+  /** What `runMachine` is to be told, beside its other options. */
+  readonly options: Pick<RunOptions, "onStep" | "onProgress">;
+  /** Completes the file; returns how many secrets were seen. */
+  finish(): number;
+}
+
+/** Writes the views of `machine` to the file `path`, with leaks of what `marks` names. */
+export function writeHostView(machine: Machine, path: string, marks: SecretMarks, printer: Printer): ViewRun {
+  const file = OutputFile.open(path, "--host-view", (bytes) => printer.write(bytes));
+  const states = (vp: number) => machine.map.cpuStates + vp * CpuState.size;
+  const { config } = machine;
+  file.line(JSON.stringify({ schema: VIEW_SCHEMA, platform: config.platform, host: config.host ?? "kvm" }));
+  const onRecord = (record: HostViewRecord) => file.line(JSON.stringify(record));
+  const view = new HostView(
+    machine.platform.sev.sev,
+    states,
+    marks,
+    onRecord,
+    (vp) => machine.platform.partition.ring(vp),
+  );
+  const options = machine.deterministic
+    ? {
+      onStep: (agent: string, step: string) => {
+        view.followStep(agent, step);
+        view.poll();
+      },
+    }
+    : { onProgress: () => view.poll() };
+  return {
+    options,
+    finish: () => {
+      const result = view.leaks === 0 ? "no secret" : `${view.leaks} secrets`;
+      file.line(JSON.stringify({ exits: view.exits, leaks: view.leaks }));
+      file.commit();
+      printer.note(`host view: ${view.exits} exits, ${result} to be read`);
+      return view.leaks;
+    },
+    [Symbol.dispose]: () => file[Symbol.dispose](),
+  };
+}
