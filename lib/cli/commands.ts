@@ -11,6 +11,7 @@ import { demoCommand } from "./demo.ts";
 import { exploreCommand } from "./explore.ts";
 import { helpCommand } from "./help.ts";
 import { listPlatformsCommand, listPoliciesCommand, listScenariosCommand, listStructuresCommand } from "./list.ts";
+import { measureCommand } from "./measure.ts";
 import { mergeCommand } from "./merge.ts";
 import { replayCommand } from "./replay.ts";
 import { runCommand } from "./run.ts";
@@ -27,6 +28,7 @@ export const COMMANDS: readonly Command[] = [
   checkCommand,
   replayCommand,
   mergeCommand,
+  measureCommand,
   verifyVectorsCommand,
   verifyExitsCommand,
   verifyLayoutsCommand,
