@@ -54,8 +54,13 @@ export const PARKED: StepId = step<VirtualProcessor>(
   (vp) => vp.attention !== 0,
 );
 
+/** 1 while {@linkcode ATTEND} carries out what it took from the attention word. */
+const ATTENDING = HypervisorVpState.at.attending;
+
 /** Takes note of everything that raised the attention word. An interrupt of VTL0 stays noted until it is taken. */
 export const ATTEND: StepId = step<VirtualProcessor>("hypervisor.attend", (vp) => {
+  // What is no longer in the attention word and not yet carried out: a processor must not look idle meanwhile.
+  vp.port.exchange32(vp.state + ATTENDING, 1);
   const bits = vp.port.exchange32(vp.cpuState + ATTENTION_AT, 0);
   if (bits & ATTENTION.SHUTDOWN) return HALTED;
   if (bits & ATTENTION.FLUSH_TLB) vp.cpu.flushCaches();
@@ -64,6 +69,7 @@ export const ATTEND: StepId = step<VirtualProcessor>("hypervisor.attend", (vp) =
   if (bits & ATTENTION.NMI) vp.raiseNmi();
   if (vp.activity === ACTIVITY_HALTED && vp.canWake) vp.activity = ACTIVITY_RUNNING;
   if (vp.activity === ACTIVITY_RUNNING) vp.port.or32(vp.cpuState + ATTENTION_AT, ATTENTION.VTL0_INTERRUPT);
+  vp.port.exchange32(vp.state + ATTENDING, 0);
   if (vtl2InterruptPending(vp)) return ENTER_VTL2_INTERRUPT;
   if (vp.deliverable) return vp.steps.deliverable;
   return vp.activity === ACTIVITY_RUNNING ? GUEST_RUN : PARKED;

@@ -76,7 +76,8 @@ export const HypervisorVpState = structure("HypervisorVpState", 1280, [
   ["vtl2_cr2", 528, u64, "CR2 that VTL2 had at its VTL return"],
   reserved(536, 8),
   ["vtl2_fx", 544, array(u64, 64), "x87/SSE state that VTL2 had at its VTL return"],
-  reserved(1056, 8),
+  ["attending", 1056, u32, "1 while the VP carries out what it took from its attention word (shared)"],
+  reserved(1060, 4),
   [
     "message_span",
     1064,

@@ -281,6 +281,9 @@ export class Machine {
     const base = this.map.cpuStates + vp * CpuState.size;
     const word = (offset: number) => Atomics.load(this.#i32, (base + offset) >>> 2);
     if (word(cpu.attention) !== 0 || word(cpu.nmi_pending) !== 0) return false;
+    // Looked at behind the attention word, which the processor clears after it has said that it attends to it.
+    const attending = this.platform.partition.vpState(vp) + HypervisorVpState.at.attending;
+    if (Atomics.load(this.#i32, attending >>> 2) !== 0) return false;
     switch (word(cpu.activity)) {
       case ACTIVITY_HALTED:
         return (word(cpu.rflags) & FLAG_IF) === 0 && word(cpu.event) === 0;
