@@ -6,8 +6,10 @@
 
 import { checkCommand } from "./check.ts";
 import { benchExitsCommand, benchGuestCommand } from "./bench.ts";
+import { benchExploreCommand } from "./bench_explore.ts";
 import type { Command } from "./command.ts";
 import { demoCommand } from "./demo.ts";
+import { explainCommand } from "./explain.ts";
 import { exploreCommand } from "./explore.ts";
 import { helpCommand } from "./help.ts";
 import { listPlatformsCommand, listPoliciesCommand, listScenariosCommand, listStructuresCommand } from "./list.ts";
@@ -26,6 +28,7 @@ export const COMMANDS: readonly Command[] = [
   demoCommand,
   exploreCommand,
   checkCommand,
+  explainCommand,
   replayCommand,
   mergeCommand,
   measureCommand,
@@ -34,6 +37,7 @@ export const COMMANDS: readonly Command[] = [
   verifyLayoutsCommand,
   benchExitsCommand,
   benchGuestCommand,
+  benchExploreCommand,
   listPlatformsCommand,
   listPoliciesCommand,
   listScenariosCommand,
