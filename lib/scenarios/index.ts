@@ -8,11 +8,18 @@ import { suggestion } from "../memory/nearest_name.ts";
 import type { Scenario } from "./scenario.ts";
 import { sidecarCompletion } from "./sidecar_completion.ts";
 import { sidecarRax } from "./sidecar_rax.ts";
+import { sidecarRaxGuests } from "./sidecar_rax_explanations.ts";
 import { sidecarRemove } from "./sidecar_remove.ts";
 import { sidecarStop } from "./sidecar_stop.ts";
 
 /** All of them, in the order of lists. A new scenario is one more line here. */
-export const SCENARIOS: readonly Scenario[] = [sidecarRax, sidecarRemove, sidecarStop, sidecarCompletion];
+export const SCENARIOS: readonly Scenario[] = [
+  sidecarRax,
+  sidecarRaxGuests,
+  sidecarRemove,
+  sidecarStop,
+  sidecarCompletion,
+];
 
 /** The scenario called `name`. Throws {@linkcode BadInput} that suggests the nearest name when there is none. */
 export function scenarioNamed(name: string): Scenario {
