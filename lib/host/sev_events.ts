@@ -4,11 +4,13 @@
  *
  * @module
  */
+import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { EventInjType } from "../layout/sev/vmsa.ts";
 import { VMCB_CONTROL, VMCB_EVENT_INJ_LO, VMCB_INT_CTL, VMCB_INT_STATE } from "../layout/sev/vmcb.ts";
 import type { HostVcpu } from "./host_vcpu.ts";
 
 const at = VMCB_CONTROL.at;
+const EOI_PENDING = HypervisorVpState.at.eoi_pending;
 const TYPE = EventInjType.values;
 
 /** Vector of an NMI in an injected event. */
@@ -59,4 +61,9 @@ export function injectEvent(host: HostVcpu): void {
 /** The guest has become interruptible: the window is closed. */
 export function closeWindow(host: HostVcpu): void {
   host.setVmcb32(at.int_ctl, host.vmcb32(at.int_ctl) & ~VMCB_INT_CTL.mask.v_irq);
+}
+
+/** Tells the interrupt controllers which level-triggered interrupts the guest has ended. */
+export function reportEnds(host: HostVcpu): void {
+  while (host.vp.getState(EOI_PENDING) !== 0) host.services.onEndOfInterrupt(host.vp.takeEoi());
 }

@@ -4,16 +4,23 @@
  *
  * @module
  */
-import { ACTIVITY_HALTED, CpuState } from "../../cpu/state.ts";
+import { ACTIVITY_HALTED, ACTIVITY_RUNNING, ACTIVITY_WAIT_FOR_SIPI, CpuState } from "../../cpu/state.ts";
 import { ATTENTION } from "../../hypervisor/attention.ts";
-import { HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
 import { VMCB_CONTROL } from "../../layout/sev/vmcb.ts";
 import { PAGE_SHIFT } from "../../memory/machine_memory.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
 import { HOST_STOP, type HostVcpu, HostVcpuState, MP_STATE } from "../host_vcpu.ts";
-import { closeWindow, injectEvent, interruptWaits, NMI_BLOCKED, NMI_WAITS, takesInterrupts } from "../sev_events.ts";
+import {
+  closeWindow,
+  injectEvent,
+  interruptWaits,
+  NMI_BLOCKED,
+  NMI_WAITS,
+  reportEnds,
+  takesInterrupts,
+} from "../sev_events.ts";
 import { changePage } from "./page_state.ts";
 import { FINISH, READ_GHCB_MSR } from "./vmgexit.ts";
 
@@ -105,17 +112,29 @@ const NESTED_FAULT: StepId = step<HostVcpu>("kvm.nested-page-fault", (host) => {
   return REQUESTS;
 });
 
-/** Takes what other processors and devices have asked of this one since it last looked. */
+/**
+ * Takes what other processors and devices have asked of this one since it last looked. INIT and a startup IPI that came
+ * together are taken one after the other.
+ */
 export const REQUESTS: StepId = step<HostVcpu>("kvm.take-requests", (host) => {
-  const bits = host.port.and32(host.vp.cpuState + CpuState.at.attention, ATTENTION.FLUSH_TLB | ATTENTION.SHUTDOWN);
+  const bits = host.attention;
   if ((bits & ATTENTION.SHUTDOWN) !== 0) return HALTED;
-  if ((bits & ATTENTION.NMI) !== 0) host.set32("nmi", host.get32("nmi") | 1);
-  while (host.vp.getState(HypervisorVpState.at.eoi_pending) !== 0) host.services.onEndOfInterrupt(host.vp.takeEoi());
-  if ((bits & ATTENTION.INIT) !== 0) return INIT;
-  if ((bits & ATTENTION.SIPI) !== 0) return STARTUP;
+  if ((bits & ATTENTION.INIT) !== 0) return takeRequest(host, ATTENTION.INIT, INIT);
+  if ((bits & ATTENTION.SIPI) !== 0) return takeRequest(host, ATTENTION.SIPI, STARTUP);
   if (host.get32("ap_request") !== 0) return RUN_NEW_VMSA;
+  const taken = bits & ~ATTENTION.FLUSH_TLB;
+  if (taken !== 0) host.port.and32(host.vp.cpuState + CpuState.at.attention, ~taken);
+  if ((taken & ATTENTION.NMI) !== 0) host.set32("nmi", host.get32("nmi") | NMI_WAITS);
+  reportEnds(host);
   return canRun(host) ? INJECT : WAIT;
 });
+
+/** Takes one request, whose processor counts as running until it has been dealt with. */
+function takeRequest(host: HostVcpu, bit: number, next: StepId): StepId {
+  host.vp.activity = ACTIVITY_RUNNING;
+  host.port.and32(host.vp.cpuState + CpuState.at.attention, ~bit);
+  return next;
+}
 
 /** Whether the processor has a reason to execute. */
 function canRun(host: HostVcpu): boolean {
@@ -148,8 +167,16 @@ const INIT: StepId = step<HostVcpu>("kvm.init", (host) => {
   host.vp.apic.reset("init");
   if (host.get64("ap_vmsa") !== 0n && host.get64("ap_vmsa") !== host.vmcb64(vmcbAt.vmsa_pa)) return RUN_NEW_VMSA;
   if (host.index !== 0 && host.get32("mp_state") === MP_STATE.RUNNABLE) host.set32("mp_state", MP_STATE.WAIT_FOR_SIPI);
-  return REQUESTS;
+  return showActivity(host);
 });
+
+/** Makes the processor's activity what the host's state says, for those who ask whether anybody can go on. */
+function showActivity(host: HostVcpu): StepId {
+  const state = host.get32("mp_state");
+  if (state === MP_STATE.HALTED) host.vp.activity = ACTIVITY_HALTED;
+  else if (state !== MP_STATE.RUNNABLE) host.vp.activity = ACTIVITY_WAIT_FOR_SIPI;
+  return REQUESTS;
+}
 
 /** A startup IPI: the first starts the processor from its launch VMSA, a later one ends its reset hold (d13). */
 const STARTUP: StepId = step<HostVcpu>("kvm.startup-ipi", (host) => {
@@ -157,16 +184,17 @@ const STARTUP: StepId = step<HostVcpu>("kvm.startup-ipi", (host) => {
   if (state === MP_STATE.RESET_HOLD_GHCB) return END_HOLD_GHCB;
   if (state === MP_STATE.RESET_HOLD_MSR) return END_HOLD_MSR;
   if (state === MP_STATE.WAIT_FOR_SIPI) host.set32("mp_state", MP_STATE.RUNNABLE);
-  return REQUESTS;
+  return showActivity(host);
 });
 
 /** Takes the VMSA that another processor has made for this one. */
 const RUN_NEW_VMSA: StepId = step<HostVcpu>("kvm.use-new-vmsa", (host) => {
+  host.vp.activity = ACTIVITY_RUNNING;
   host.set32("ap_request", 0);
   const vmsa = host.get64("ap_vmsa");
   host.setVmcb64(vmcbAt.vmsa_pa, vmsa);
   host.set32("mp_state", vmsa === 0n ? MP_STATE.WAIT_FOR_SIPI : MP_STATE.RUNNABLE);
-  return REQUESTS;
+  return showActivity(host);
 });
 
 /** Decides which event the guest takes at its entry. */

@@ -7,7 +7,6 @@
 import { ACTIVITY_HALTED, CpuState } from "../../cpu/state.ts";
 import { DEVICE_BUSY } from "../../devices/devices.ts";
 import { ATTENTION } from "../../hypervisor/attention.ts";
-import { HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { X86_MSR } from "../../layout/hyperv/constants/msrs.ts";
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { SEV_MSR } from "../../layout/sev/constants/msrs.ts";
@@ -21,7 +20,7 @@ import { HOST_STOP, type HostVcpu, HostVcpuState, MP_STATE } from "../host_vcpu.
 import { cpuidAnswer } from "../kvm/msr_protocol.ts";
 import { resetVmcb } from "../kvm/reset.ts";
 import { answerCpuid, answerReadMsr, answerWriteMsr } from "../sev_answers.ts";
-import { closeWindow, injectEvent, interruptWaits, NMI_WAITS, takesInterrupts } from "../sev_events.ts";
+import { closeWindow, injectEvent, interruptWaits, NMI_WAITS, reportEnds, takesInterrupts } from "../sev_events.ts";
 
 const EXIT = SevExitCode.values;
 const INFO = GhcbMsrInfo.values;
@@ -106,7 +105,7 @@ const REQUESTS: StepId = step<HostVcpu>("vmm.take-requests", (host) => {
   const bits = host.port.and32(host.vp.cpuState + CpuState.at.attention, ATTENTION.FLUSH_TLB | ATTENTION.SHUTDOWN);
   if ((bits & ATTENTION.SHUTDOWN) !== 0) return HALTED;
   if ((bits & ATTENTION.NMI) !== 0) host.set32("nmi", NMI_WAITS);
-  while (host.vp.getState(HypervisorVpState.at.eoi_pending) !== 0) host.services.onEndOfInterrupt(host.vp.takeEoi());
+  reportEnds(host);
   return canRun(host) ? INJECT : WAIT;
 });
 
