@@ -22,8 +22,8 @@ const STEPS_PER_SHARED_TURN = 16;
 const SPINS = 4000;
 /** Looks for work when there are more workers than cores: who spins keeps another from making the work. */
 const SPINS_CROWDED = 32;
-/** Looks for work between two looks at the timers. */
-const SPINS_PER_POLL = 16;
+/** Turns between two looks at the timers, beside those after every turn of a processor. */
+const TURNS_PER_POLL = 16;
 /** Longest sleep in milliseconds; a bound for a wake-up that should never be lost. */
 const SLEEP_MS_MAX = 100;
 /** Nanoseconds in a millisecond. */
@@ -43,7 +43,8 @@ export class WorkerLoop {
   readonly #runners: readonly StepRunner[];
   /** Most steps of each agent's turn. */
   readonly #steps: readonly number[];
-  /** The processors, whose timers the worker looks after. */
+  readonly #isProcessor: readonly boolean[];
+  /** The processor whose timers the worker looks after; more than one agent may stand for it. */
   readonly #processors: readonly Agent[];
   readonly #doorbell: Doorbell;
   readonly #spins: number;
@@ -55,9 +56,11 @@ export class WorkerLoop {
   #waiting = 0;
   /** Looks for work since the last step. */
   #idle = 0;
+  /** Turns since the last look at the timers. */
+  #unpolled = 0;
 
-  /** The loop of worker number `worker`. */
-  constructor(machine: Machine, worker: number) {
+  /** The loop of worker number `worker`, which looks for work `spins` times before it sleeps. */
+  constructor(machine: Machine, worker: number, spins: number = spinsOf(machine)) {
     this.#machine = machine;
     this.#agents = machine.agents(worker);
     this.#runners = this.#agents.map((agent) => new StepRunner(agent));
@@ -65,9 +68,10 @@ export class WorkerLoop {
     this.#steps = this.#agents.map((agent) =>
       agent instanceof VirtualProcessor && shared ? STEPS_PER_SHARED_TURN : STEPS_PER_TURN
     );
+    this.#isProcessor = this.#agents.map((agent) => agent instanceof VirtualProcessor);
     this.#processors = this.#agents.filter((agent) => agent instanceof VirtualProcessor).slice(0, 1);
     this.#doorbell = new Doorbell(machine.memory, machine.doorbell(worker));
-    this.#spins = machine.workers <= navigator.hardwareConcurrency ? SPINS : SPINS_CROWDED;
+    this.#spins = spins;
   }
 
   /** Gives the next agent a turn, or looks for work, or sleeps. */
@@ -78,20 +82,19 @@ export class WorkerLoop {
     const index = this.#next;
     this.#next = index + 1 < runners.length ? index + 1 : 0;
     const runner = runners[index];
+    if (++this.#unpolled === TURNS_PER_POLL) this.#poll();
     if (runner.enabled && runner.take(this.#steps[index]) > 0) {
       if (idle) this.#watched = index;
       this.#waiting = 0;
       this.#idle = 0;
-      if (runner.agent === this.#processors[0]) this.#poll();
+      if (this.#isProcessor[index]) this.#poll();
       return;
     }
     if (this.#waiting < runners.length) {
       this.#waiting++;
       return;
     }
-    this.#idle++;
-    if (this.#idle % SPINS_PER_POLL === 0) this.#poll();
-    if (this.#idle > this.#spins) this.#sleep();
+    if (++this.#idle > this.#spins) this.#sleep();
   }
 
   /** Takes the last steps of a machine that has ended. */
@@ -100,6 +103,7 @@ export class WorkerLoop {
   }
 
   #poll(): void {
+    this.#unpolled = 0;
     for (const processor of this.#processors) this.#machine.poll(processor);
   }
 
@@ -120,4 +124,8 @@ export class WorkerLoop {
     if (deadline === Infinity) return SLEEP_MS_MAX;
     return Math.max(0, Math.min(SLEEP_MS_MAX, (deadline - machine.clock.now()) / NS_PER_MS));
   }
+}
+
+function spinsOf(machine: Machine): number {
+  return machine.workers <= navigator.hardwareConcurrency ? SPINS : SPINS_CROWDED;
 }

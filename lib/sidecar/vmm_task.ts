@@ -44,6 +44,7 @@ import {
   CLIENT_INTERCEPT,
   CLIENT_LOCAL,
   CLIENT_OPEN,
+  CLIENT_PING,
   CLIENT_RESULT,
   CLIENT_SET,
   ClientThread,
@@ -163,6 +164,16 @@ export class SidecarTask extends ClientThread {
 
 /** Takes the processor's handle. */
 export const SIDECAR_TASK: StepId = step<SidecarTask>("sidecar-vmm.open", (task) => task.call(CLIENT_OPEN, INIT));
+
+/** Begins with a command that does nothing, which shows that the processor answers. */
+export const SIDECAR_TASK_PING: StepId = step<SidecarTask>(
+  "sidecar-vmm.ping",
+  (task) => task.call(CLIENT_PING, PINGED),
+);
+
+const PINGED: StepId = step<SidecarTask>("sidecar-vmm.pinged", (task) => {
+  return task.result === 0 ? SIDECAR_TASK : task.panic("sidecar processor does not answer", task.result);
+});
 
 /**
  * The task has stopped, as it was asked to. When that is over, or when Linux wants the processor, it goes on with the

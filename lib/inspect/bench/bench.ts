@@ -8,6 +8,7 @@ import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { takeFusedSteps } from "../../machine/fused_steps.ts";
 import type { Machine } from "../../machine/machine.ts";
 import { timeMessages } from "./message_limit.ts";
+import { measureSidecar, WORKER_NAMES } from "./sidecar_exits.ts";
 import { type BenchPlatform, type Workload, workloadMachine, WORKLOADS } from "./workloads.ts";
 
 /** Rounds of a measurement; the median counts. */
@@ -36,6 +37,33 @@ export interface BenchResult {
   readonly limit_ns: number | null;
   /** Cost divided by limit. */
   readonly ratio: number | null;
+  /** Names of the workers in which the VMM and the VP run, where these are two. */
+  readonly workers?: { readonly vmm: string; readonly vp: string };
+  /** Sleeps of both workers in an exit. */
+  readonly wakeups_per_exit?: number;
+  /** Nanoseconds of an exit when neither worker spins. */
+  readonly parked_cost_ns?: number;
+  /** Sleeps of both workers in such an exit. */
+  readonly parked_wakeups_per_exit?: number;
+}
+
+/** Measures one workload on any platform. Throws `Error` when its guest does not do what it is made for. */
+export async function measure(platform: BenchPlatform, workload: Workload, quick: boolean): Promise<BenchResult> {
+  if (platform !== "sidecar") return measureInThread(platform, workload, quick);
+  const result = await measureSidecar(workload, quick);
+  return {
+    platform,
+    workload: workload.name,
+    exits_per_second: NS_PER_S / result.costNs,
+    cost_ns: result.costNs,
+    limit: "pingpong",
+    limit_ns: result.limitNs,
+    ratio: result.costNs / result.limitNs,
+    workers: WORKER_NAMES,
+    wakeups_per_exit: result.wakeupsPerExit,
+    parked_cost_ns: result.parkedCostNs,
+    parked_wakeups_per_exit: result.parkedWakeupsPerExit,
+  };
 }
 
 /** The middle of an odd number of values. */
@@ -53,8 +81,8 @@ function counter(machine: Machine, { exit }: Workload): () => number {
   return () => Number(u64[word]);
 }
 
-/** Measures one workload on one platform. Throws `Error` when its guest does not do what it is made for. */
-export function measure(platform: BenchPlatform, workload: Workload, quick: boolean): BenchResult {
+/** Measures one workload on a platform whose exits are handled where they happen. */
+function measureInThread(platform: BenchPlatform, workload: Workload, quick: boolean): BenchResult {
   const machine = workloadMachine(platform, workload);
   const vp = machine.processor(0);
   const count = counter(machine, workload);

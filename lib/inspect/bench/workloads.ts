@@ -10,7 +10,7 @@ import { Machine } from "../../machine/machine.ts";
 import type { ExitKind } from "../../hypervisor/vp_state.ts";
 
 /** The platforms that are measured; one more is one more word here. */
-export const BENCH_PLATFORMS = ["kernel", "bare"] as const;
+export const BENCH_PLATFORMS = ["kernel", "bare", "sidecar"] as const;
 /** One of them. */
 export type BenchPlatform = (typeof BENCH_PLATFORMS)[number];
 
@@ -111,9 +111,11 @@ const RAM_BYTES = 16 << 20;
 export function workloadMachine(platform: BenchPlatform, workload: Workload): Machine {
   const machine = Machine.create({
     platform,
-    vps: 1,
+    // The base processor is not the sidecar's, and a processor that left the sidecar would be the kernel's.
+    ...(platform === "sidecar"
+      ? { vps: 2, bootVp: 1, policies: { "sidecar.hotplug": "off" } }
+      : { vps: 1, policies: {} }),
     ramBytes: RAM_BYTES,
-    policies: {},
     devices: "pc",
     recordExits: false,
   }, false);
