@@ -29,6 +29,8 @@ import { Machine } from "../machine/machine.ts";
 import { Agent, AgentBlock } from "../memory/agent.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
 import { step, type StepId, stepName } from "../memory/steps.ts";
+import { ClientThread } from "../sidecar/client.ts";
+import { ResponseHandler } from "../sidecar/driver/interrupt.ts";
 import { LinuxVp } from "../sidecar/hotplug.ts";
 import { SidecarTask } from "../sidecar/vmm_task.ts";
 import { SidecarVp } from "../sidecar/kernel/sidecar_vp.ts";
@@ -189,9 +191,9 @@ const TABLE_ENTRY_USED = 0x60;
 /** Instructions of one step of the guest: more than a scenario's guest executes between two exits. */
 const QUANTUM = 1000;
 
-/** Runs agents in turn until none can go on, or `done`; throws `RangeError` after {@linkcode BOOT_STEPS_MAX} steps. */
-function settle(agents: readonly Agent[], done: () => boolean): void {
-  for (let taken = 0; taken < BOOT_STEPS_MAX;) {
+/** Runs agents in turn until none can go on, or `done`; throws `RangeError` after `stepsMax` steps. */
+function settle(agents: readonly Agent[], done: () => boolean, stepsMax = BOOT_STEPS_MAX): void {
+  for (let taken = 0; taken < stepsMax;) {
     let progress = false;
     for (const agent of agents) {
       if (done()) return;
@@ -201,17 +203,19 @@ function settle(agents: readonly Agent[], done: () => boolean): void {
     }
     if (!progress) return;
   }
-  throw new RangeError(`The guest, or the machine's boot, takes more than ${BOOT_STEPS_MAX} steps`);
+  throw new RangeError(`The guest, or the machine's boot, takes more than ${stepsMax} steps`);
 }
 
-/** Most steps of a boot and of a reference run. */
+/** Most steps of a boot. */
 const BOOT_STEPS_MAX = 200_000;
+/** Most steps of a reference run, each {@linkcode QUANTUM} instructions or up to an exit. */
+const REFERENCE_STEPS_MAX = 10_000;
 
 /** What the guest ends with on `bare`. */
 function referenceRun(setting: GuestSetting): GuestOutcome {
   const machine = createMachine("bare", setting, {});
   const vp = machine.processor(0);
-  settle([vp], () => machine.end !== END.NONE);
+  settle([vp], () => machine.end !== END.NONE, REFERENCE_STEPS_MAX);
   return outcomeOf(machine.memory, vp);
 }
 
@@ -308,11 +312,15 @@ export function machineSystem(
   const live = all.filter((agent) =>
     !agent.halted && !(agent instanceof KernelVp && agent !== vp && !(agent instanceof LinuxVp))
   );
+  const places = placesOf(machine, vp, task);
   const agents: SystemAgent[] = [
-    ...live.map((agent) => ({ agent, processor: agent === vp || agent instanceof LinuxVp ? 1 : 0 })),
+    ...live.map((agent) => ({
+      agent,
+      processor: agent === vp || agent instanceof LinuxVp ? 1 : 0,
+      ...(places.writes(agent) === undefined ? {} : { writes: places.writes(agent)! }),
+    })),
     { agent: source, processor: 2, environment: true },
   ];
-  const places = placesOf(machine, vp, task);
   const reference = referenceRun(setting);
   const handlers = new Set<StepId>();
   const handling = (): boolean => {
@@ -374,32 +382,35 @@ interface Places {
   readonly structures: readonly NamedStructure[];
   readonly context: number;
   readonly message: number;
+  /** What an agent writes without its port; nothing when that is not known. */
+  writes(agent: Agent): Range[] | undefined;
 }
 
+/** Where the hypervisor's state goes on behind its counters of exits. */
+const VP_STATE_BEHIND_EXITS: number = HypervisorVpState.at.vtl2_gpr;
 /** Words of the VMM's state that handlers use; message queues and hypercall buffers behind them are not. */
 const VMM_STATE_BYTES: number = VmmVpState.at.crash_text;
 /** Bytes of the register page that have a meaning. */
 const REGISTER_PAGE_BYTES = HvX64RegisterPage.at.instruction_emulation_hints + 8;
 
-/** Where the hypervisor's state goes on behind its counters of exits. */
-const VP_STATE_BEHIND_EXITS: number = HypervisorVpState.at.vtl2_gpr;
-
 function placesOf(machine: Machine, vp: VirtualProcessor, task: SidecarTask | undefined): Places {
   const { map } = machine;
   const facilities = machine.platform.facilities.state(vp.index);
   const page = (which: number) => kernelPage(map.vtl2, vp.index, which);
-  const own: Range[] = [
+  const processor: Range[] = [
     { at: vp.cpuState, bytes: CpuState.size },
     // Counters that nothing decides by are left out: states that differ in them alone are the same.
     { at: vp.state, bytes: HypervisorVpState.at.exits },
     { at: vp.state + VP_STATE_BEHIND_EXITS, bytes: HypervisorVpState.size - VP_STATE_BEHIND_EXITS },
     { at: facilities, bytes: FacilityState.size },
+  ];
+  const kernel: Range[] = [
     { at: page(KERNEL_PAGES.ASSIST), bytes: HvVpAssistPage.size },
     { at: page(KERNEL_PAGES.REGISTER), bytes: REGISTER_PAGE_BYTES },
     { at: page(KERNEL_PAGES.RUN), bytes: hcl_run.at.vtl_ret_actions },
     { at: page(KERNEL_PAGES.RUN_STATE), bytes: VmmRunState.size },
-    { at: page(KERNEL_PAGES.VMM), bytes: VMM_STATE_BYTES },
   ];
+  const vmm: Range = { at: page(KERNEL_PAGES.VMM), bytes: VMM_STATE_BYTES };
   const kernelStructures: NamedStructure[] = [
     { name: "assist page", at: page(KERNEL_PAGES.ASSIST), layout: HvVpAssistPage },
     { name: "register page", at: page(KERNEL_PAGES.REGISTER), layout: HvX64RegisterPage },
@@ -408,39 +419,58 @@ function placesOf(machine: Machine, vp: VirtualProcessor, task: SidecarTask | un
   const guest: NamedStructure = { name: "guest", at: vp.cpuState, layout: CpuState };
   if (task === undefined || !(vp instanceof SidecarVp)) {
     return {
-      ranges: own,
+      ranges: [...processor, ...kernel, vmm],
       structures: [guest, ...kernelStructures],
       context: page(KERNEL_PAGES.RUN) + hcl_run.at.context,
       message: page(KERNEL_PAGES.RUN) + hcl_run.at.exit_message,
+      writes: () => undefined,
     };
   }
   const { node, taskState, commandPage } = task;
   const memories = machine.platform.sidecar.memoryOf(vp.index);
-  const registerPage = node.registerPage(vp.slot);
+  const registerPage: Range = { at: node.registerPage(vp.slot), bytes: REGISTER_PAGE_BYTES };
+  const assistPage: Range = { at: vp.ownAssistPage, bytes: HvVpAssistPage.size };
+  const globals: Range = { at: vp.globals, bytes: SidecarVpGlobals.at.entries_by_interrupt };
+  const command: Range = { at: commandPage, bytes: CommandPage.at.request_data + REQUEST_BYTES };
+  const client: Range = {
+    at: memories.image,
+    bytes: memories.clients + node.vpCount * SidecarClientState.size - memories.image,
+  };
+  const taskRange: Range = { at: taskState, bytes: SidecarTaskState.size };
+  const record: Range = { at: RECORD_AT, bytes: ScenarioRecord.size };
+  const code: Range = { at: GUEST_ORIGIN, bytes: GUEST_BYTES };
+  const header: Range = { at: machine.header, bytes: MachineHeader.size };
   return {
     ranges: [
-      ...own,
+      ...processor,
+      ...kernel,
+      vmm,
       { at: node.controlPage, bytes: CONTROL_PAGE_BYTES },
-      { at: commandPage, bytes: CommandPage.at.request_data + REQUEST_BYTES },
-      { at: registerPage, bytes: REGISTER_PAGE_BYTES },
-      { at: vp.ownAssistPage, bytes: HvVpAssistPage.size },
-      { at: vp.globals, bytes: SidecarVpGlobals.at.entries_by_interrupt },
-      { at: memories.image, bytes: memories.clients + node.vpCount * SidecarClientState.size - memories.image },
-      { at: taskState, bytes: SidecarTaskState.size },
+      command,
+      registerPage,
+      assistPage,
+      globals,
+      client,
+      taskRange,
     ],
     structures: [
       guest,
       { name: "command page", at: commandPage, layout: CommandPage },
       { name: "control page", at: node.controlPage, layout: ControlPage },
-      { name: "register page", at: registerPage, layout: HvX64RegisterPage },
-      { name: "assist page", at: vp.ownAssistPage, layout: HvVpAssistPage },
+      { name: "register page", at: registerPage.at, layout: HvX64RegisterPage },
+      { name: "assist page", at: assistPage.at, layout: HvVpAssistPage },
     ],
     context: task.vmm.context,
     message: task.vmm.message,
+    writes: (agent) => {
+      if (agent === vp) return [...processor, registerPage, assistPage, globals, record, code, header];
+      if (agent === task) return [vmm, command, client, taskRange, record, code, header];
+      return agent instanceof ClientThread || agent instanceof ResponseHandler ? [client] : undefined;
+    },
   };
 }
 
 /** Bytes of the control page up to the status bytes of a node of two processors. */
 const CONTROL_PAGE_BYTES: number = ControlPage.at.cpu_status + 4;
 /** Bytes of a command's input and output that a scenario's commands use. */
-const REQUEST_BYTES = 512;
+const REQUEST_BYTES = 1536;
