@@ -13,7 +13,7 @@ Deno.test("concurrent: 64 VPs on the cores that there are run the demo to its en
   const machine = guestMachine("hlt", { vps: 64, concurrent: true });
   machine.memory.u8.fill(0, 0, machine.config.ramBytes);
   loadDemoGuest(machine);
-  const result = await runGuest(machine, { timeLimitSeconds: 100 });
+  const result = await runGuest(machine, { timeLimitSeconds: 240 });
   assertEquals([result.end, result.exitValue, result.problems, result.clean], ["exit-port", 0, [], true]);
   assertMatch(result.text, /all 64 VPs are done/);
   for (const { vp, exits } of result.vps) assert((exits.out ?? 0) > 50 && exits.hypercall === 1, `VP ${vp}`);

@@ -97,7 +97,7 @@ for (const platform of ["kernel", "bare"] as const) {
         assert(end !== "worker-failed" && end !== undefined);
       }
       console.log(`seed ${SEED}, ${PROGRAMS[platform]} programs on ${platform}, ${mode}:`, ends, `${exits} exits`);
-      assert(exits > PROGRAMS[platform]);
+      assert(exits > PROGRAMS[platform] / 2);
     });
   }
 }
