@@ -8,6 +8,7 @@
  */
 import { ACCESS_EXECUTE, ACCESS_WRITE } from "../cpu/bus.ts";
 import { CpuState, XMM } from "../cpu/state.ts";
+import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvInterceptAccessType, HvMessageType } from "../layout/hyperv/constants/messages.ts";
 import {
   HvMessage,
@@ -25,6 +26,7 @@ import {
   HvX64SynicSintDeliverableMessage,
   HvX64UnrecoverableExceptionMessage,
 } from "../layout/hyperv/messages.ts";
+import type { MachineMemory } from "../memory/machine_memory.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
 import { HypervisorVpState } from "./vp_state.ts";
 
@@ -38,6 +40,18 @@ const BYTES_MAX = 16;
 function copy(vp: VirtualProcessor, to: number, from: number, words: number): void {
   const u64 = vp.memory.u64;
   for (let k = 0, a = to >>> 3, b = from >>> 3; k < words; k++) u64[a + k] = u64[b + k];
+}
+
+/**
+ * VTL2 has enabled the assist page at guest-physical address `page`: what was left in another one says nothing about this
+ * one, and a message in it may be from a time before.
+ */
+export function assistPageEnabled(memory: MachineMemory, vpState: number, page: number): void {
+  const { u32 } = memory;
+  u32[(page + HvVpAssistPage.at.intercept_message + HvMessageHeader.at.typ) >>> 2] =
+    HvMessageType.values.HvMessageTypeNone;
+  u32[(vpState + HypervisorVpState.at.message_length) >>> 2] = HvMessage.size;
+  u32[(vpState + HypervisorVpState.at.message_span) >>> 2] = HvMessage.size;
 }
 
 /** Starts a message of a type that writes every one of its fields: nothing of one of the same type has to be cleared. */

@@ -56,6 +56,8 @@ export interface VpActionCounts {
   readonly stops: number;
   /** Runs that were cancelled by `cancel`. */
   readonly cancels: number;
+  /** Runs on the sidecar that have been begun. */
+  readonly runs: number;
 }
 
 /** One sidecar processor, from outside. */
@@ -120,6 +122,12 @@ export class VpControl {
     return this.#port.load32(this.#task + task.online) !== 0;
   }
 
+  /** Whether it is on the way to Linux, or back. */
+  get leaving(): boolean {
+    const wanted = this.#port.load32(this.#task + task.wanted_by_linux) !== 0;
+    return wanted !== this.online || this.#port.load32(this.#task + task.wanted_by_sidecar) !== 0;
+  }
+
   /** Whether the sidecar runs its guest now. */
   get running(): boolean {
     return this.#port.load32(this.#client + SidecarClientState.at.run_state) === ClientRunState.values.RUNNING;
@@ -133,6 +141,7 @@ export class VpControl {
       unplugs: word(this.#task + task.returns),
       stops: word(this.#run + run.stops),
       cancels: word(this.#task + task.kicks),
+      runs: word(this.#client + SidecarClientState.at.runs),
     };
   }
 }

@@ -263,9 +263,12 @@ export class KernelStrokes {
   }
 }
 
-/** Whether nobody wants to see what happens between the steps. */
+/**
+ * Whether nobody wants to see what happens between the steps. A sidecar processor, which takes some of the same steps on the
+ * same worker, has no kernel whose pages they use.
+ */
 function unseen(vp: KernelVp): boolean {
-  return vp.observer === undefined && !vp.savesFxEagerly;
+  return vp.observer === undefined && vp.savesFxEagerly === false;
 }
 
 /** Does a stroke and returns `next`, or {@linkcode NOT_COMBINED}. */

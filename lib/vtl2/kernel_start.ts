@@ -5,6 +5,7 @@
  * @module
  */
 import { CpuState, FX } from "../cpu/state.ts";
+import { assistPageEnabled } from "../hypervisor/intercept_message.ts";
 import { type Partition, PartitionState } from "../hypervisor/partition.ts";
 import { REGISTER_PAGE } from "../hypervisor/vtl_entry.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
@@ -27,7 +28,9 @@ export function startKernelVp(vp: KernelVp, kernelPages: number): void {
   const { u8, u32 } = vp.memory;
   u8[vp.state + at.vtl2_enabled] = 1;
   u8[vp.state + at.vtl2_runnable] = 1;
-  u32[(vp.state + at.assist_page) >>> 2] = kernelPage(kernelPages, vp.index, KERNEL_PAGES.ASSIST) | ENABLE;
+  const assist = kernelPage(kernelPages, vp.index, KERNEL_PAGES.ASSIST);
+  u32[(vp.state + at.assist_page) >>> 2] = assist | ENABLE;
+  assistPageEnabled(vp.memory, vp.state, assist);
   if (vp.partition.policy(REGISTER_PAGE) !== REGISTER_PAGE.is.unmapped) {
     u32[(vp.state + at.register_page) >>> 2] = kernelPage(kernelPages, vp.index, KERNEL_PAGES.REGISTER) | ENABLE;
   }

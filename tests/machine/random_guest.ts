@@ -542,9 +542,10 @@ export function outcome(machine: Machine, text: string): Record<string, string> 
   return result;
 }
 
-/** FNV-1a of bytes, in hexadecimal. */
-function hash(bytes: Uint8Array): string {
+/** FNV-1a over the 32-bit words of whole words of memory, in hexadecimal. */
+function hash({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  const words = new Int32Array(buffer, byteOffset, byteLength >>> 2);
   let value = 0x811c9dc5;
-  for (const byte of bytes) value = Math.imul(value ^ byte, 0x01000193);
+  for (let k = 0; k < words.length; k++) value = Math.imul(value ^ words[k], 0x01000193);
   return (value >>> 0).toString(16);
 }

@@ -18,6 +18,7 @@ import { HvSynicScontrol, HvSynicSimpSiefp, HvSynicSint, HvSynicStimerConfig } f
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import { FacilityState } from "../facilities.ts";
 import { writeHypercallPage } from "../hypercall_page.ts";
+import { assistPageEnabled } from "../intercept_message.ts";
 import { setAssistPage, setGuestOsId, setHypercallPage, setReferenceTsc } from "../msrs.ts";
 import { PartitionState } from "../partition.ts";
 import { SINTS, SYNIC_VERSION } from "../synic.ts";
@@ -92,6 +93,7 @@ const assistPage = computed64("VpAssistPage", "all", ({ memory, vtl, hypervisor,
   if (context.vtl === 0) return validity(setAssistPage(context.facilities, context.vp, value));
   if (!onMemory(context, value)) return validity(false);
   context.memory.u64[(context.hypervisor + state.assist_page) >>> 3] = value;
+  if ((value & 1n) !== 0n) assistPageEnabled(context.memory, context.hypervisor, Number(value >> 12n) * PAGE_SIZE);
   return Success;
 });
 

@@ -1,0 +1,13 @@
+import { assertEquals } from "@std/assert";
+import { soak, soakLines } from "./soak.ts";
+
+/** The seed of the operations; what the workers do in between differs each time. */
+const SEED = 20260806;
+/** Longest time of the operations; they end when there have been enough. */
+const SECONDS = 60;
+
+Deno.test("16 sidecar processors are started, stopped, cancelled, removed and added again: no exit is lost or changed", async () => {
+  const report = await soak({ seed: SEED, seconds: SECONDS });
+  for (const line of soakLines(report)) console.log(line);
+  assertEquals(report.failures, []);
+});
