@@ -439,6 +439,7 @@ function placesOf(machine: Machine, vp: VirtualProcessor, task: SidecarTask | un
   const taskRange: Range = { at: taskState, bytes: SidecarTaskState.size };
   const record: Range = { at: RECORD_AT, bytes: ScenarioRecord.size };
   const code: Range = { at: GUEST_ORIGIN, bytes: GUEST_BYTES };
+  const attention: Range = { at: vp.cpuState + cpu.attention, bytes: 4 };
   const header: Range = { at: machine.header, bytes: MachineHeader.size };
   return {
     ranges: [
@@ -463,8 +464,8 @@ function placesOf(machine: Machine, vp: VirtualProcessor, task: SidecarTask | un
     context: task.vmm.context,
     message: task.vmm.message,
     writes: (agent) => {
-      if (agent === vp) return [...processor, registerPage, assistPage, globals, record, code, header];
-      if (agent === task) return [vmm, command, client, taskRange, record, code, header];
+      if (agent === vp) return [...processor, command, registerPage, assistPage, globals, record, code, header];
+      if (agent === task) return [vmm, command, client, taskRange, record, code, header, attention];
       return agent instanceof ClientThread || agent instanceof ResponseHandler ? [client] : undefined;
     },
   };
