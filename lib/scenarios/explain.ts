@@ -164,6 +164,8 @@ class CrashSearch {
   states = 0;
   readonly #expression: Expression;
   readonly #seen = new Set<string>();
+  /** The initial contents of what can change. */
+  readonly #initial: readonly { readonly at: number; readonly bytes: Uint8Array }[];
 
   constructor(policies: Choices, options: Choices, expression: Expression, memoryModel: MemoryModel) {
     // The scenario of guests builds nothing else than systems of machines.
@@ -171,6 +173,15 @@ class CrashSearch {
     this.engine = new Engine(this.system, memoryModel);
     this.observation = observationOf(this.system);
     this.#expression = expression;
+    const { memory, mutable } = this.system;
+    this.#initial = mutable.map(({ at, bytes }) => ({ at, bytes: memory.u8.slice(at, at + bytes) }));
+  }
+
+  /** Puts the memory back into the initial state, past the engine. */
+  reset(): void {
+    const { memory, afterRestore } = this.system;
+    for (const { at, bytes } of this.#initial) memory.u8.set(bytes, at);
+    afterRestore?.call(this.system);
   }
 
   get crashed(): boolean {
@@ -248,8 +259,9 @@ class KindSearch {
 
   /** The guests that fit at all crashes that are known, those first that fit for most starts. */
   candidates(interrupted: () => boolean): Fit[] {
-    const { crashes } = this.crashes;
+    const { crashes, engine } = this.crashes;
     if (crashes.length === 0) return [];
+    engine.restore(); // what follows goes past the engine, which finds the memory again as it is now
     const depends = crashes.some((choices) => {
       this.#run(
         this.#options({ exit: this.#exit, bits: USUAL.bits, step: USUAL.step }, USUAL.start, USUAL.answer),
@@ -267,7 +279,7 @@ class KindSearch {
         if (starts.length >= STARTS_MIN) found.push({ program, answer, starts });
       }
     }
-    this.crashes.engine.restore();
+    this.crashes.reset();
     return found.sort((a, b) => b.starts.length - a.starts.length);
   }
 
@@ -294,19 +306,13 @@ class KindSearch {
 
   /** Runs a schedule with another guest in the place of this one; whether that ends in a crash. */
   #run(options: Choices, choices: readonly Choice[]): boolean {
-    const { system, engine } = this.crashes;
+    const { system } = this.crashes;
     const { code, answer } = settingOf(options);
-    let outcome = 0;
-    engine.restore();
-    engine.chooser = { nextChoice: (count) => Math.min(outcome, count - 1) };
+    this.crashes.reset();
     system.memory.u8.set(code, GUEST_ORIGIN);
     system.memory.u32[(system.record + truth.answer) >>> 2] = answer;
     system.afterRestore!();
-    for (const choice of choices) {
-      if (!engine.isEnabled(choice.actor)) return false;
-      outcome = choice.outcome;
-      engine.execute(choice.actor);
-    }
+    for (const { actor } of choices) if (system.agents[actor].agent.takeSteps(1) === 0) return false;
     return this.crashes.crashed;
   }
 
