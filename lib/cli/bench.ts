@@ -1,10 +1,11 @@
 /**
- * The commands `bench exits` and `bench guest`.
+ * The commands `bench exits`, `bench guest` and `bench boot`.
  *
  * @module
  */
 
 import { type BenchResult, measure, workloads } from "../inspect/bench/bench.ts";
+import { measureBoot, type SidecarBoot } from "../inspect/bench/sidecar_boot.ts";
 import { BENCH_PLATFORMS, type BenchPlatform } from "../inspect/bench/workloads.ts";
 import { type Command, command } from "./command.ts";
 import { EXIT } from "./exit_codes.ts";
@@ -127,3 +128,58 @@ export const benchGuestCommand: Command = command({
     return EXIT.CLEAN;
   },
 });
+
+/** Sidecar processors of the rows of `bench boot`. */
+const BOOT_ROWS = [1, 2, 4, 16, 64] as const;
+const BOOT_ROWS_QUICK = [1, 4] as const;
+/** Milliseconds for which each row's exits are counted. */
+const BOOT_MS = 1000;
+const BOOT_MS_QUICK = 100;
+const BYTES_PER_MIB = 1 << 20;
+
+/** The command `bench boot`. */
+export const benchBootCommand: Command = command({
+  name: "bench boot",
+  summary: "measure how sidecar processors come up, and how many exits they make together",
+  examples: [
+    ["exitbox bench boot", "1, 2, 4, 16 and 64 sidecar processors on the cores that there are"],
+    ["exitbox bench boot --quick", "1 and 4 of them, for a moment"],
+    ["exitbox bench boot --json", "the same as one JSON array"],
+  ],
+  operands: null,
+  flags: FLAGS,
+  details: [
+    "boot: until every sidecar processor has answered a command. memory: most that the process had resident, one machine " +
+    "after the other in the same process. rate: port exits of all of them; least and most: of one. of best: the rate " +
+    "beside that of the best row.",
+  ],
+  async run({ values, printer }) {
+    const rows: SidecarBoot[] = [];
+    for (const count of values.quick ? BOOT_ROWS_QUICK : BOOT_ROWS) {
+      printer.progress(`boot: ${count} sidecar processors`);
+      rows.push(await measureBoot(count, values.quick ? BOOT_MS_QUICK : BOOT_MS));
+    }
+    const best = Math.max(...rows.map(({ exits_per_second }) => exits_per_second));
+    if (values.json) printer.json(rows.map((row) => ({ ...row, of_best: row.exits_per_second / best })));
+    else printBoot(rows, best, printer);
+    return EXIT.CLEAN;
+  },
+});
+
+function printBoot(rows: readonly SidecarBoot[], best: number, printer: Printer): void {
+  const titles = ["sidecar VPs", "workers", "boot", "memory", "rate", "least", "most", "of best"];
+  const perSecond = (rate: number): string => `${rate.toFixed(0)}/s`;
+  printer.table(
+    titles.map((title): Column => ({ title, align: "right" })),
+    rows.map((row) => [
+      String(row.sidecar_vps),
+      String(row.workers),
+      `${row.boot_seconds.toFixed(2)} s`,
+      `${(row.rss_bytes / BYTES_PER_MIB).toFixed(0)} MiB`,
+      perSecond(row.exits_per_second),
+      perSecond(row.least_exits_per_second),
+      perSecond(row.most_exits_per_second),
+      (row.exits_per_second / best).toFixed(2),
+    ]),
+  );
+}

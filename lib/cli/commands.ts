@@ -5,7 +5,7 @@
  */
 
 import { checkCommand } from "./check.ts";
-import { benchExitsCommand, benchGuestCommand } from "./bench.ts";
+import { benchBootCommand, benchExitsCommand, benchGuestCommand } from "./bench.ts";
 import { benchExploreCommand } from "./bench_explore.ts";
 import type { Command } from "./command.ts";
 import { demoCommand } from "./demo.ts";
@@ -37,6 +37,7 @@ export const COMMANDS: readonly Command[] = [
   verifyLayoutsCommand,
   benchExitsCommand,
   benchGuestCommand,
+  benchBootCommand,
   benchExploreCommand,
   listPlatformsCommand,
   listPoliciesCommand,

@@ -9,7 +9,7 @@ import { readRegisters } from "../inspect/exit_registers.ts";
 import { type RegistersText, registersText } from "../inspect/exit_records.ts";
 import type { Machine } from "../machine/machine.ts";
 import { memoryHash } from "../machine/memory_hash.ts";
-import type { RunReport } from "../machine/run.ts";
+import type { RunReport, SidecarCounts } from "../machine/run.ts";
 import type { GuestCrash } from "../vtl2/handlers/msr.ts";
 import { EXIT, exitPortCode } from "./exit_codes.ts";
 import type { Column, Printer } from "./printer.ts";
@@ -64,10 +64,12 @@ export function runJson(machine: Machine, report: RunReport): Record<string, unk
     end: report.end,
     exit_value: report.end === "exit-port" ? report.exitValue : null,
     seconds: report.seconds,
-    vps: report.vps.map(({ vp, instructions, exits, guestCrash }) => ({
+    vps: report.vps.map(({ vp, instructions, exits, wakeups, sidecar, guestCrash }) => ({
       vp,
       instructions,
       exits,
+      wakeups,
+      ...(sidecar === undefined ? {} : { sidecar: sidecarJson(sidecar) }),
       registers: registersOf(machine, vp),
       ...(guestCrash === undefined ? {} : { guest_crash: guestCrashJson(guestCrash) }),
     })),
@@ -78,6 +80,31 @@ export function runJson(machine: Machine, report: RunReport): Record<string, unk
     problems: report.problems,
     ...(machine.deterministic ? { memory_hash: memoryHash(machine) } : {}),
   };
+}
+
+function sidecarJson(counts: SidecarCounts): Record<string, number> {
+  const { runs, commands, cancels, requestIpis, responseIpis, handOvers } = counts;
+  return {
+    runs,
+    commands,
+    cancels,
+    request_ipis: requestIpis,
+    response_ipis: responseIpis,
+    hand_overs: handOvers,
+  };
+}
+
+/** A line for each processor of the sidecar, beside its base processor's own. */
+function sidecarLines(report: RunReport): string[] {
+  return report.vps.flatMap(({ vp, wakeups, sidecar }) =>
+    sidecar === undefined ? [] : [
+      `exitbox: VP ${vp} in the sidecar: ${plural(sidecar.runs, "run")}, ${
+        plural(sidecar.commands, "other command")
+      }, ` +
+      `${plural(sidecar.requestIpis + sidecar.responseIpis, "IPI")}, ${plural(wakeups, "wake-up")}, ` +
+      `${plural(sidecar.handOvers, "hand-over")}`,
+    ]
+  );
 }
 
 function guestCrashJson({ vtl, control, parameters, text }: GuestCrash): Record<string, unknown> {
@@ -103,7 +130,10 @@ export function printEnd(machine: Machine, report: RunReport, words: readonly st
   for (const line of failure) printer.error(line);
   if (failure.length > 0 || report.problems.length > 0) {
     printer.error(`repeat with: ${commandLine(words)}`);
-  } else printer.note(endNote(report));
+  } else {
+    for (const line of sidecarLines(report)) printer.note(line);
+    printer.note(endNote(report));
+  }
 }
 
 /** What a guest or the VMM died of, with the registers of its VP; nothing for another end. */

@@ -8,7 +8,10 @@ import { drainExitRing, EXIT_RING_SIZE, takeOpenRecord } from "../hypervisor/exi
 import { EXIT_KINDS, type ExitKind, HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { stepName } from "../memory/steps.ts";
 import { type GuestCrash, lastGuestCrash } from "../vtl2/handlers/msr.ts";
+import { SidecarClientState } from "../sidecar/client_state.ts";
+import { KERNEL_LOCAL } from "../sidecar/kernel/processor.ts";
 import { KernelVp } from "../vtl2/kernel_vp.ts";
+import { Doorbell } from "./doorbell.ts";
 import { type ConcurrentResult, ConcurrentRuntime } from "./concurrent.ts";
 import { DeterministicRuntime } from "./deterministic.ts";
 import { END, END_NAMES, type EndName, MachineHeader } from "./header.ts";
@@ -58,6 +61,22 @@ export interface VmmCrashReport {
   readonly right: bigint;
 }
 
+/** What passed between a sidecar processor and the VMM on its base processor. Each count is modulo 2^32. */
+export interface SidecarCounts {
+  /** Runs of the guest. */
+  readonly runs: number;
+  /** Other commands. */
+  readonly commands: number;
+  /** Runs that the VMM asked to stop. */
+  readonly cancels: number;
+  /** Interrupts that the driver sent to the processor. */
+  readonly requestIpis: number;
+  /** Interrupts that the processor sent to its base processor. */
+  readonly responseIpis: number;
+  /** How often its command page changed hands. */
+  readonly handOvers: number;
+}
+
 /** What became of one VP. */
 export interface VpReport {
   /** Its index. */
@@ -66,6 +85,10 @@ export interface VpReport {
   readonly instructions: number;
   /** Exits by kind. */
   readonly exits: Readonly<Partial<Record<ExitKind, number>>>;
+  /** How often its worker went to sleep and was woken. */
+  readonly wakeups: number;
+  /** Hand-overs between it and the VMM; of a processor that the sidecar has, or had. */
+  readonly sidecar?: SidecarCounts;
   /** The last crash that its guest reported through the crash MSRs. */
   readonly guestCrash?: GuestCrash;
 }
@@ -178,7 +201,33 @@ function vpReport(machine: Machine, index: number): VpReport {
   });
   const instructions = Number(memory.u64[(map.cpuStates + index * CpuState.size + CpuState.at.instructions) >>> 3]);
   const crash = vp instanceof KernelVp ? lastGuestCrash(memory, vp.vmm.state) : undefined;
-  return { vp: index, instructions, exits, ...(crash === undefined ? {} : { guestCrash: crash }) };
+  const sidecar = sidecarCounts(machine, index);
+  return {
+    vp: index,
+    instructions,
+    exits,
+    wakeups: new Doorbell(memory, machine.doorbell(index)).wakeups,
+    ...(sidecar === undefined ? {} : { sidecar }),
+    ...(crash === undefined ? {} : { guestCrash: crash }),
+  };
+}
+
+function sidecarCounts(machine: Machine, index: number): SidecarCounts | undefined {
+  if (machine.config.platform !== "sidecar" || !machine.platform.sidecar.isSidecarVp(index)) return undefined;
+  const { u32 } = machine.memory;
+  const { client } = machine.platform.sidecar.place(index);
+  const word = (offset: number) => u32[(client + offset) >>> 2];
+  const at = SidecarClientState.at;
+  const [runs, commands] = [word(at.runs), word(at.commands)];
+  const completed = machine.processor(index).locals32[KERNEL_LOCAL.COMMANDS] >>> 0;
+  return {
+    runs,
+    commands,
+    cancels: word(at.cancels),
+    requestIpis: word(at.requests),
+    responseIpis: completed,
+    handOvers: runs + commands + completed,
+  };
 }
 
 function vmmCrash(machine: Machine): VmmCrashReport {

@@ -28,5 +28,6 @@ export const SidecarClientState = structure("SidecarClientState", 64, [
   ["commands", 16, u32, "Other commands, modulo 2^32"],
   ["cancels", 20, u32, "Runs that were asked to stop, modulo 2^32"],
   ["stop_requested", 24, u32, "1 while the VMM wants the run under way to stop, where nothing else says so"],
-  reserved(28, 36),
+  ["requests", 28, u32, "Request interrupts that the driver has sent to the processor, modulo 2^32"],
+  reserved(32, 32),
 ], "openvmm: openhcl/sidecar_client, in the model's own layout");

@@ -9,6 +9,7 @@ import type { Partition } from "../hypervisor/partition.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { SIDECAR } from "../layout/hyperv/constants/sidecar.ts";
 import type { MemoryPort } from "../memory/port.ts";
+import { SidecarClientState } from "./client_state.ts";
 import { SidecarDriverState } from "./driver/state.ts";
 import type { SidecarNodeMemory } from "./memory.ts";
 import type { SidecarWires } from "./node.ts";
@@ -30,23 +31,27 @@ export class MachineWires implements SidecarWires {
   readonly #partition: Partition;
   readonly #baseVp: number;
   readonly #requestsLeft: number;
+  readonly #requests: number;
 
   /** Wires of a node. */
-  constructor(partition: Partition, { baseVp, driver }: SidecarNodeMemory) {
+  constructor(partition: Partition, { baseVp, driver, clients }: SidecarNodeMemory) {
     this.#partition = partition;
     this.#baseVp = baseVp;
     this.#requestsLeft = driver + SidecarDriverState.at.requests_left;
+    this.#requests = (clients + SidecarClientState.at.requests) >>> 2;
   }
 
   requested(port: MemoryPort, slot: number): void {
     const vp = this.#baseVp + slot;
     port.store8(this.#requestsLeft + slot, 1);
+    this.#count(slot);
     port.or32(this.#partition.vpState(vp) + state.vtl2_irr_summary, SUMMARY_BIT);
     this.#partition.signal(port, vp, ATTENTION.VTL2_INTERRUPT);
   }
 
   /** The processor is in VTL2 and takes the interrupt before it leaves that: nobody else has to look for it. */
   started(_port: MemoryPort, slot: number): void {
+    this.#count(slot);
     this.#partition.ring(this.#baseVp + slot);
   }
 
@@ -57,6 +62,11 @@ export class MachineWires implements SidecarWires {
     if ((port.load32(requestWord(this.#partition, this.#baseVp + slot)) & 1) !== 0) return true;
     port.store8(left, 0);
     return false;
+  }
+
+  /** Counts a request, which only the base processor's worker sends. */
+  #count(slot: number): void {
+    this.#partition.memory.i32[this.#requests + slot * (SidecarClientState.size / WORD_BYTES)]++;
   }
 
   taken(port: MemoryPort, slot: number): void {
