@@ -87,7 +87,8 @@ export const HostVcpuState = structure("HostVcpuState", 384, [
   ],
   ["started", 328, u32, "1 once the processor has run"],
   ["page_faults", 332, u32, "Nested page faults served"],
-  reserved(336, 48),
+  ["validated", 336, array(u64, 4), "Exit code, EXITINFO1, EXITINFO2 and scratch address as they were validated"],
+  reserved(368, 16),
 ], "Not a structure of the modelled machine");
 
 /** Why a host stops the machine. */
@@ -140,7 +141,9 @@ const at = HostVcpuState.at;
 const vmcbAt = VMCB_CONTROL.at;
 
 /** A 64-bit field of the host's state. */
-export type HostField = Exclude<keyof typeof at, "valid_bitmap" | `exits.${string}`> & string;
+export type HostField =
+  & Exclude<keyof typeof at, "valid_bitmap" | "exits" | "validated" | `exits.${string}` | `validated.${string}`>
+  & string;
 
 /** The host's side of one virtual processor. */
 export class HostVcpu extends Agent {

@@ -14,6 +14,7 @@ import { step, type StepId } from "../../memory/steps.ts";
 import { changesState, pscCompleted, pscEntryOffset, pscHeaderInvalid, pscStep } from "../../sev/psc.ts";
 import { PAGES_PER_LARGE_PAGE } from "../../sev/rmp.ts";
 import type { HostVcpu } from "../host_vcpu.ts";
+import { loadScratch, storeScratch } from "./scratch.ts";
 import { FINISH, replyDone } from "./vmgexit.ts";
 
 const { SUCCESS, FAIL_INUSE } = RmpResult.values;
@@ -66,10 +67,9 @@ export const CHANGE_ONE_PAGE: StepId = step<HostVcpu>("kvm.change-page-state", (
 
 // --- Page state change by a buffer -----------------------------------------------------------------------------------
 
-/** The request's header, in the host's copy of the scratch area. */
+/** The request's header. What it says of the last entry counts once it has been checked; the entries may still change. */
 export const PSC_BEGIN: StepId = step<HostVcpu>("kvm.psc-read-header", (host) => {
-  const { u16 } = host.memory;
-  const end = u16[(host.scratch + PSC_BUFFER.at.end_entry) >>> 1];
+  const end = Number(loadScratch(host, PSC_BUFFER.at.end_entry, 2));
   if (pscHeaderInvalid(end)) return finishPsc(host, PSC_ERROR.INVALID_HEADER);
   host.set32("psc_end", end);
   return PSC_NEXT;
@@ -77,10 +77,10 @@ export const PSC_BEGIN: StepId = step<HostVcpu>("kvm.psc-read-header", (host) =>
 
 /** The entry that `cur_entry` names. */
 const PSC_NEXT: StepId = step<HostVcpu>("kvm.psc-next-entry", (host) => {
-  const current = host.memory.u16[(host.scratch + PSC_BUFFER.at.cur_entry) >>> 1];
+  const current = Number(loadScratch(host, PSC_BUFFER.at.cur_entry, 2));
   if (current > host.get32("psc_end")) return finishPsc(host, 0n);
   host.set32("element", current);
-  const entry = host.memory.u64[(host.scratch + pscEntryOffset(current)) >>> 3];
+  const entry = loadScratch(host, pscEntryOffset(current), 8);
   const wanted = pscStep(entry);
   if (wanted === undefined) return finishPsc(host, PSC_ERROR.INVALID_ENTRY);
   host.set64("psc_entry", entry);
@@ -112,10 +112,9 @@ const PSC_PAGE: StepId = step<HostVcpu>("kvm.psc-change-page", (host) => {
 
 /** The entry is done: its page count and the header say so (d18). */
 const PSC_COMPLETE: StepId = step<HostVcpu>("kvm.psc-complete-entry", (host) => {
-  const { u16, u64 } = host.memory;
   const current = host.get32("element");
-  u64[(host.scratch + pscEntryOffset(current)) >>> 3] = pscCompleted(host.get64("psc_entry"));
-  u16[(host.scratch + PSC_BUFFER.at.cur_entry) >>> 1] = current + 1;
+  storeScratch(host, pscEntryOffset(current), 8, pscCompleted(host.get64("psc_entry")));
+  storeScratch(host, PSC_BUFFER.at.cur_entry, 2, BigInt(current + 1));
   return PSC_NEXT;
 });
 

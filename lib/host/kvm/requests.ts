@@ -12,13 +12,13 @@ import { ApCreationRequest, GhcbMalformedInput } from "../../layout/sev/constant
 import { IOIO_EXITINFO1 } from "../../layout/sev/exit_info.ts";
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
-import { SHARED_BUFFER } from "../../sev/ghcb.ts";
 import { PAGES_PER_LARGE_PAGE } from "../../sev/rmp.ts";
 import { HOST_STOP, type HostVcpu, HostVcpuState, MP_STATE, SCRATCH_BYTES } from "../host_vcpu.ts";
 import { answerCpuid, answerReadMsr, answerWriteMsr } from "../sev_answers.ts";
 import { REQUESTS } from "./exit.ts";
 import { hypervisorFeatures } from "./msr_protocol.ts";
 import { PSC_BEGIN } from "./page_state.ts";
+import { beginScratch, loadScratch, scratchFits, storeScratch } from "./scratch.ts";
 import { guestRequestPagesValid } from "./validate.ts";
 import { FINISH, replyDone, replyException, replyMalformed } from "./vmgexit.ts";
 
@@ -150,32 +150,12 @@ function mask(size: number): bigint {
 
 // --- Scratch area ----------------------------------------------------------------------------------------------------
 
-/**
- * Checks a scratch area of `bytes` bytes (d8) and, if `copy`, goes on with copying it; without a valid area the request
- * is malformed.
- */
+/** Begins to use a scratch area of `bytes` bytes; without a valid area the request is malformed. */
 function mapScratch(host: HostVcpu, bytes: number, copy: boolean, next: StepId): StepId {
-  const address = host.get64("sw_scratch");
-  const end = address + BigInt(bytes);
-  const page = BigInt(host.get32("ghcb"));
-  const inGhcb = address >= page && address < page + BigInt(PAGE_SIZE);
-  const fits = inGhcb
-    ? address >= page + BigInt(SHARED_BUFFER.START) && end <= page + BigInt(SHARED_BUFFER.END)
-    : bytes <= SCRATCH_BYTES && end <= BigInt(host.sev.config.ramBytes);
-  if (address === 0n || !fits) {
-    replyMalformed(host, REASON.INVALID_SCRATCH_AREA);
-    return FINISH;
-  }
-  host.set32("scratch_bytes", bytes);
-  host.set32("element", 0);
-  return copy ? host.call(COPY_SCRATCH, next) : next;
+  if (scratchFits(host, bytes)) return beginScratch(host, bytes, copy, next);
+  replyMalformed(host, REASON.INVALID_SCRATCH_AREA);
+  return FINISH;
 }
-
-/** Copies the scratch area into the host's memory: what the guest does to it afterwards changes nothing. */
-const COPY_SCRATCH: StepId = step<HostVcpu>("kvm.copy-scratch", (host) => {
-  host.guest.copyIn(host.scratch, Number(host.get64("sw_scratch")), host.get32("scratch_bytes"));
-  return host.return();
-});
 
 function mapScratchForString(host: HostVcpu): StepId {
   const info = host.low("sw_exit_info_1");
@@ -195,18 +175,12 @@ const STRING_ELEMENT: StepId = step<HostVcpu>("kvm.string-element", (host) => {
   const size = portSize(info);
   const port = IOIO_EXITINFO1.get(info, "port");
   const index = host.get32("element");
-  const place = host.scratch + index * size;
   const { devices } = host.services;
   if ((info & ioio.in) !== 0) {
-    const value = devices.portIn(port, size);
-    for (let k = 0; k < size; k++) host.memory.u8[place + k] = value >>> (8 * k);
-  } else {
-    let value = 0;
-    for (let k = 0; k < size; k++) value |= host.memory.u8[place + k] << (8 * k);
-    if (devices.portOut(port, size, value) === DEVICE_BUSY) {
-      host.services.waitForDevice();
-      return STRING_ELEMENT;
-    }
+    storeScratch(host, index * size, size, BigInt(devices.portIn(port, size) >>> 0));
+  } else if (devices.portOut(port, size, Number(loadScratch(host, index * size, size)) | 0) === DEVICE_BUSY) {
+    host.services.waitForDevice();
+    return STRING_ELEMENT;
   }
   host.set32("element", index + 1);
   if ((index + 1) * size < host.get32("scratch_bytes")) return STRING_ELEMENT;
@@ -234,11 +208,11 @@ const MMIO: StepId = step<HostVcpu>("kvm.mmio-access", (host) => {
   const hi = Number((address >> 32n) & U32) | 0;
   const { apic } = host.vp;
   const { devices } = host.services;
-  const bytes = host.memory.view;
   const isApic = Number(address / BigInt(PAGE_SIZE)) === apic.mmioPage;
   if (write) {
-    const low = bytes.getInt32(host.scratch, true) & Number(size >= 4 ? -1 : (1 << (8 * size)) - 1);
-    const high = size === 8 ? bytes.getInt32(host.scratch + 4, true) : 0;
+    const value = loadScratch(host, 0, size);
+    const low = Number(value & U32) | 0;
+    const high = Number(value >> 32n) | 0;
     if (isApic) apic.writeMmio(lo & (PAGE_SIZE - 1), size, low);
     else if (devices.mmioWrite(lo, hi, size, low, high) === DEVICE_BUSY) {
       host.services.waitForDevice();
@@ -247,17 +221,14 @@ const MMIO: StepId = step<HostVcpu>("kvm.mmio-access", (host) => {
     host.set32("scratch_bytes", 0);
     return FINISH;
   }
-  let low = 0;
-  let high = 0;
+  let value: bigint;
   if (isApic) {
-    low = apic.readMmio(lo & (PAGE_SIZE - 1), size);
+    value = BigInt(apic.readMmio(lo & (PAGE_SIZE - 1), size) >>> 0);
   } else {
     devices.mmioRead(lo, hi, size);
-    low = devices.value[0];
-    high = devices.value[1];
+    value = (BigInt(devices.value[1] >>> 0) << 32n) | BigInt(devices.value[0] >>> 0);
   }
-  bytes.setInt32(host.scratch, low, true);
-  bytes.setInt32(host.scratch + 4, high, true);
+  storeScratch(host, 0, size, value);
   return FINISH;
 });
 

@@ -18,6 +18,7 @@ import { REQUESTS } from "./exit.ts";
 import { MSR_PROTOCOL } from "./msr_protocol.ts";
 import { GHCB_READ } from "./policies.ts";
 import { SERVE } from "./requests.ts";
+import { endScratch } from "./scratch.ts";
 import { malformedReason } from "./validate.ts";
 
 const vmcbAt = VMCB_CONTROL.at;
@@ -37,6 +38,9 @@ const SNAPSHOT: readonly { readonly field: HostField & GhcbValidField; readonly 
   { field: "sw_exit_info_2", always: true },
   { field: "sw_scratch", always: false },
 ];
+
+/** Fields of which the host keeps what it validated, for those who compare that with what it used. */
+export const VALIDATED = ["sw_exit_code", "sw_exit_info_1", "sw_exit_info_2", "sw_scratch"] as const;
 
 /** Registers that are written back with every reply (d7). */
 const REPLY_REGISTERS = ["rax", "rbx", "rcx", "rdx"] as const;
@@ -161,6 +165,7 @@ const VALIDATE: StepId = step<HostVcpu>("kvm.validate-request", (host) => {
     return FINISH;
   }
   replyDone(host);
+  VALIDATED.forEach((field, k) => host.memory.u64[((host.state + at.validated) >>> 3) + k] = host.get64(field));
   if (host.vp.partition.policy(GHCB_READ) === GHCB_READ.is["in-place"]) {
     host.set32("field", 0);
     return READ_AGAIN;
@@ -180,11 +185,8 @@ const READ_AGAIN: StepId = step<HostVcpu>("kvm.read-field-again", (host) => {
 
 /** The request is served: what is in the scratch area goes back, then the reply is written. */
 export const FINISH: StepId = step<HostVcpu>("kvm.unmap-scratch", (host) => {
-  const bytes = host.get32("scratch_bytes");
   host.set32("field", 0);
-  if (bytes === 0) return WRITE_INFO_1;
-  host.set32("scratch_bytes", 0);
-  return host.guest.copyOut(Number(host.get64("sw_scratch")), host.scratch, bytes) ? WRITE_INFO_1 : WRITE_FAULT;
+  return endScratch(host) ? WRITE_INFO_1 : WRITE_FAULT;
 });
 
 /** SW_EXITINFO1. */
