@@ -15,6 +15,8 @@ const RAX_STEP = 0xb0;
 /** Addresses of the guest's string buffer and stack, in the memory that its steps may change. */
 const BUFFER: number = GUEST_ORIGIN + 0x200;
 const STACK: number = GUEST_ORIGIN + 0x300;
+/** MXCSR after reset, but rounding up (AMD manual, volume 1, section 4.2.2). */
+const MXCSR_ROUND_UP = 0x5f80;
 /** Port of the guest's accesses; the environment's device answers at every port. */
 const PORT = 0x300;
 
@@ -29,7 +31,10 @@ export const SIDECAR_RAX_GUESTS: Readonly<Record<string, string>> = {
   mmio: twice(`mov ecx, 0x${DEVICE_MEMORY.toString(16)}\n mov [rcx], eax`),
 };
 
-/** A program that makes one exit twice. RAX changes in between by 32-bit arithmetic. */
+/**
+ * A program that makes one exit twice. RAX changes in between by 32-bit arithmetic; whatever else VTLs share changes, too,
+ * so that a value of the exit before is not taken for the present one.
+ */
 function twice(exit: string): string {
   return `
     bits 64
@@ -38,12 +43,19 @@ function twice(exit: string): string {
     mov edx, 0x${PORT.toString(16)}
     mov ebx, 0x11111111
     mov eax, 0x${RAX_START.toString(16)}
+    movd xmm0, ebx
+    movd xmm6, ebx
     ${exit}
     add eax, 0x${RAX_STEP.toString(16)}
     add ebx, 1
+    mov cr2, rbx
+    movd xmm0, ebx
+    movd xmm6, ebx
+    ldmxcsr [rounding]
     ${exit}
     cli
     hlt
+    rounding: dd 0x${MXCSR_ROUND_UP.toString(16)}
   `.replaceAll("BUFFER", `0x${BUFFER.toString(16)}`).replaceAll("STACK", `0x${STACK.toString(16)}`);
 }
 
