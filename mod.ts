@@ -18,6 +18,33 @@
  * if (report.end !== "exit-port" || report.exitValue !== 7) throw new Error("unexpected end");
  * ```
  *
+ * Scenarios of one's own are explored in the same way as those that come with exitbox: a `Scenario` makes the system for
+ * a choice of policies, `searchCombination` searches it for everything that its properties forbid. (`scenarioFile` reads
+ * one from a JSON file.)
+ *
+ * ```ts
+ * import { combinations, driverSystem, protocolProperties, type Scenario, searchCombination } from "./mod.ts";
+ *
+ * const properties = ["no-fabricated-completion", "no-deadlock"];
+ * const scenario: Scenario = {
+ *   name: "scan-order",
+ *   summary: "which of its two words must the scan load first?",
+ *   shows: [],
+ *   source: "",
+ *   policies: [{ policy: "driver.scan", values: ["state-then-status", "status-then-state"] }],
+ *   options: [],
+ *   properties: protocolProperties(properties),
+ *   memoryModels: ["sc"],
+ *   bounds: {},
+ *   matrix: { parts: [{}], memoryModels: ["sc"], bounds: {} },
+ *   build: (policies, _options, name) => driverSystem({ name, policies, properties, protocol: { vps: 1, rounds: 2 } }),
+ * };
+ * const verdicts = combinations(scenario).map((policies) => {
+ *   return searchCombination(scenario, policies, "sc", () => performance.now()).properties[0].verdict;
+ * });
+ * if (verdicts.join() !== "holds,violated") throw new Error("unexpected verdicts");
+ * ```
+ *
  * @module
  */
 
@@ -58,6 +85,43 @@ export { runMachine } from "./lib/machine/run.ts";
 export type { RunOptions, RunReport, RuntimeName, VmmCrashReport, VpReport } from "./lib/machine/run.ts";
 export { VP_ACTIONS } from "./lib/machine/vp_actions.ts";
 export type { TimedVpAction, VpAction } from "./lib/machine/vp_actions.ts";
+export type { Agent } from "./lib/memory/agent.ts";
+export type { StepId } from "./lib/memory/steps.ts";
+export type { AnyStructure, Field } from "./lib/layout/structure.ts";
+export type { MemoryPort } from "./lib/memory/port.ts";
+export type { Decoded } from "./lib/layout/field_type.ts";
 export { BadInput } from "./lib/memory/bad_input.ts";
 export { policies, policyNamed } from "./lib/memory/policy.ts";
 export type { Policy, PolicyValue } from "./lib/memory/policy.ts";
+export { searchCombination } from "./lib/scenarios/combination.ts";
+export type { CombinationResult, PropertyResult } from "./lib/scenarios/combination.ts";
+export { driverSystem, protocolProperties } from "./lib/scenarios/driver_system.ts";
+export type { DriverSystemParts } from "./lib/scenarios/driver_system.ts";
+export { scenarioFile } from "./lib/scenarios/file.ts";
+export { scenarioNamed, SCENARIOS } from "./lib/scenarios/index.ts";
+export { matrixOf } from "./lib/scenarios/matrix.ts";
+export type { Matrix, MatrixOptions, MatrixProgress, MatrixRow } from "./lib/scenarios/matrix.ts";
+export { buildSystem, combinations } from "./lib/scenarios/scenario.ts";
+export type {
+  Choices,
+  Matrix as ScenarioMatrix,
+  NamedProperty,
+  Scenario,
+  ScenarioOption,
+  VariedPolicy,
+} from "./lib/scenarios/scenario.ts";
+export type { ScenarioSource } from "./lib/scenarios/spec.ts";
+export type { SearchBounds } from "./lib/explore/exhaustive.ts";
+export type { SearchProgress } from "./lib/explore/search.ts";
+export type { Verdict } from "./lib/explore/verdict.ts";
+export type { ProtocolOptions } from "./lib/sidecar/protocol.ts";
+export type {
+  MemoryModel,
+  NamedStructure,
+  NoteAccess,
+  Property,
+  Range,
+  System,
+  SystemAgent,
+} from "./lib/explore/system.ts";
+export type { RecordedChoice, Schedule } from "./lib/explore/schedule.ts";

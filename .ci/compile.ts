@@ -16,8 +16,8 @@ const HOST_MS_MAX = 5_000;
 /** The binary, in the project's folder. */
 const OUTPUT = "exitbox";
 
-/** The worker's entry, which no import statement of the program reaches by name. */
-const WORKER = "lib/machine/worker.ts";
+/** The entries of workers, which no import statement of the program reaches by name. */
+const WORKERS = ["lib/machine/worker.ts", "lib/scenarios/worker.ts"];
 
 /** Files are read and written where the command line says; nothing else is needed, and never asked for. */
 const PERMISSIONS = ["--allow-read", "--allow-write", "--no-prompt"];
@@ -38,7 +38,16 @@ async function runningDenoCompiles(): Promise<boolean> {
 
 /** Compiles, and returns the compiler's exit code. */
 async function compile(deno: string, env: Record<string, string>): Promise<number> {
-  const args = ["compile", "--quiet", "--no-check", ...PERMISSIONS, "--include", WORKER, "--output", OUTPUT, "main.ts"];
+  const args = [
+    "compile",
+    "--quiet",
+    "--no-check",
+    ...PERMISSIONS,
+    ...WORKERS.flatMap((worker) => ["--include", worker]),
+    "--output",
+    OUTPUT,
+    "main.ts",
+  ];
   const { code } = await new Deno.Command(deno, { args, env, cwd: root, stdin: "null", stdout: "inherit" }).spawn()
     .status;
   return code;

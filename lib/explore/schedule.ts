@@ -44,10 +44,13 @@ export interface RecordedChoice {
 
 /** A schedule that stands alone. */
 export interface Schedule {
+  /** Version of the format. */
   readonly version: number;
+  /** Name of the scenario, with options that differ from their defaults. */
   readonly scenario: string;
   /** Every policy of the scenario and its value. */
   readonly policies: Readonly<Record<string, string>>;
+  /** Memory model under which it was recorded. */
   readonly memory_model: MemoryModel;
   /** The property that it violates, or "" when it was recorded for another reason. */
   readonly property: string;
@@ -55,8 +58,11 @@ export interface Schedule {
   readonly kind: string;
   /** Fingerprint of the initial state. */
   readonly start: string;
+  /** Who took which step, in order. */
   readonly choices: readonly RecordedChoice[];
+  /** The choice from which on the rest repeats for ever. */
   readonly cycle_from?: number;
+  /** Over everything else. */
   readonly digest: string;
 }
 

@@ -38,6 +38,7 @@ export interface SearchOptions {
 export interface SearchProgress {
   /** States of the search under way. */
   readonly states: number;
+  /** Steps taken by the search. */
   readonly transitions: number;
   /** Steps on the path to the present state. */
   readonly frontier: number;

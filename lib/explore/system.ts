@@ -18,6 +18,7 @@ export interface Range {
 
 /** An agent and what the explorer must know of it. */
 export interface SystemAgent {
+  /** The machine of named steps. */
   readonly agent: Agent;
   /** The processor that it executes on: agents of one processor share its store buffer. Absent: one of its own. */
   readonly processor?: number;
@@ -57,6 +58,7 @@ export interface NamedStructure {
   readonly name: string;
   /** Byte offset. */
   readonly at: number;
+  /** Its fields. */
   readonly layout: AnyStructure;
 }
 
@@ -69,11 +71,13 @@ export interface System {
   readonly name: string;
   /** Every policy of the scenario and its value, which schedules carry. */
   readonly policies: Readonly<Record<string, string>>;
+  /** All state of all agents. */
   readonly memory: MachineMemory;
   /** The agents, in the order in which choices number them. */
   readonly agents: readonly SystemAgent[];
   /** Everything that a step can change. */
   readonly mutable: readonly Range[];
+  /** What has to hold. */
   readonly properties: readonly Property[];
   /** Whether everything that was to be done is done. A state from which nobody can go on is a deadlock otherwise. */
   finished?(): boolean;

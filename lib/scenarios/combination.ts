@@ -16,14 +16,17 @@ import { buildSystem, type Choices, type Scenario } from "./scenario.ts";
 
 /** What the matrix says of one property. */
 export interface PropertyResult {
+  /** The property's name. */
   readonly property: string;
+  /** Of all parts together. */
   readonly verdict: Verdict;
   /** What is wrong; "" unless violated. */
   readonly kind: string;
   /** States of all parts' searches together. */
   readonly states: number;
-  /** Context switches and steps of the schedule; null unless violated. */
+  /** Context switches of the schedule; null unless violated. */
   readonly switches: number | null;
+  /** Steps of the schedule; null unless violated. */
   readonly steps: number | null;
   /** Seconds that all parts' searches took together. */
   readonly seconds: number;
@@ -33,10 +36,13 @@ export interface PropertyResult {
 
 /** What the matrix says of one combination. */
 export interface CombinationResult {
+  /** Every policy of the scenario and its value. */
   readonly policies: Choices;
+  /** The memory model under which it was searched. */
   readonly memoryModel: MemoryModel;
   /** The policies that made a difference to the agents: another combination with the same values of these is the same. */
   readonly consulted: readonly string[];
+  /** In the order of the scenario's properties. */
   readonly properties: readonly PropertyResult[];
 }
 

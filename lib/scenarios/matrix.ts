@@ -19,13 +19,15 @@ import { scenarioOf, type ScenarioSource } from "./spec.ts";
 export interface MatrixRow extends PropertyResult {
   /** Every policy of the scenario and its value. */
   readonly policies: Choices;
+  /** The memory model under which it was searched. */
   readonly memoryModel: MemoryModel;
 }
 
 /** How far a matrix is. */
 export interface MatrixProgress {
-  /** Combinations that are done, and all of them. */
+  /** Combinations that are done. */
   readonly done: number;
+  /** All combinations. */
   readonly of: number;
   /** States of the searches that are done or under way. */
   readonly states: number;
@@ -37,14 +39,17 @@ export interface MatrixOptions {
   readonly jobs: number;
   /** Ends the work; what is not done then is a bound that was hit. */
   readonly signal?: AbortSignal;
+  /** Called a few times a second with how far it is. */
   readonly onProgress?: (progress: MatrixProgress) => void;
 }
 
 /** A matrix. */
 export interface Matrix {
+  /** By memory model, combination and property. */
   readonly rows: readonly MatrixRow[];
   /** How many combinations were searched; the others share theirs. */
   readonly searched: number;
+  /** Whether it was ended early. */
   readonly interrupted: boolean;
 }
 

@@ -37,7 +37,9 @@ export type Choices = Readonly<Record<string, string>>;
 
 /** A property by name, with the sentence that it enforces. */
 export interface NamedProperty {
+  /** Its name on the command line. */
   readonly name: string;
+  /** What has to hold. */
   readonly sentence: string;
 }
 
@@ -45,6 +47,7 @@ export interface NamedProperty {
 export interface Matrix {
   /** Choices of options, each searched with every combination of policies; a row sums them up. */
   readonly parts: readonly Choices[];
+  /** Each is a row of its own. */
   readonly memoryModels: readonly MemoryModel[];
   /** Bounds of each search. Those that are absent are the explorer's. */
   readonly bounds: Partial<SearchBounds>;
@@ -60,7 +63,9 @@ export interface Scenario {
   readonly shows: readonly string[];
   /** Where the problem was published. */
   readonly source: string;
+  /** What people disagree about. */
   readonly policies: readonly VariedPolicy[];
+  /** What else can be chosen. */
   readonly options: readonly ScenarioOption[];
   /** Every property that any of its systems checks. */
   readonly properties: readonly NamedProperty[];
@@ -68,6 +73,7 @@ export interface Scenario {
   readonly memoryModels: readonly MemoryModel[];
   /** Bounds of one exploration for which nothing else is asked. Those that are absent are the explorer's. */
   readonly bounds: Partial<SearchBounds>;
+  /** What the matrix covers. */
   readonly matrix: Matrix;
   /**
    * Makes the system for a choice. `policies` has a value for every policy, `options` for every option of the scenario;
