@@ -21,7 +21,7 @@ import { readScenario } from "./scenario_input.ts";
 import { commandLine } from "./shell.ts";
 
 const MS = 1000;
-/** Bound on preemptions for guests of the first kind; the repaired driver's race with one part removed needs three. */
+/** Bound on preemptions for guests of the first kind: the race of a driver with one part of its repair needs three. */
 const PREEMPTIONS = "3";
 const PREEMPTIONS_MAX = 8;
 /** Seconds after which what is not known yet is given up. */

@@ -6,7 +6,7 @@
  */
 import { assemble } from "../guest/assembler/assemble.ts";
 import { MACHINE_PROPERTIES, machineProperties } from "./machine_properties.ts";
-import { GUEST_ORIGIN, type GuestSetting, type MachineSystem, machineSystem } from "./machine_system.ts";
+import { GUEST_ORIGIN, type GuestSetting, machineSystem } from "./machine_system.ts";
 import type { Choices, Scenario } from "./scenario.ts";
 import { sidecarRax } from "./sidecar_rax.ts";
 
@@ -80,8 +80,11 @@ export const sidecarRaxGuests: Scenario = {
     { name: "interrupts", meaning: "VTL2 interrupts", values: ["0", "1"], default: "1" },
   ],
   properties: MACHINE_PROPERTIES,
-  build: (policies, options, system) =>
-    machineSystem(system, guestSetting(options), { ...policies, "sidecar.hotplug": "off" }, machineProperties),
+  // What is no policy of the scenario's is none of its schedules' either.
+  build: (policies, options, system) => {
+    const chosen = { ...policies, "sidecar.hotplug": "off" };
+    return Object.assign(machineSystem(system, guestSetting(options), chosen, machineProperties), { policies });
+  },
 };
 
 /** A guest program: what `explain` varies, the start of RAX and the answer apart. */
@@ -98,14 +101,3 @@ export const GUEST_PROGRAMS: readonly GuestProgram[] = Object.keys(EXITS).flatMa
 
 /** The starts of RAX and the answers that each program is tried with. */
 export const GUEST_VARIATIONS = { starts: STARTS, answers: ANSWERS, usualAnswer: USUAL_ANSWER } as const;
-
-/** Builds the system of a guest. */
-export function guestSystem(policies: Choices, options: Choices): MachineSystem {
-  const chosen = { interrupts: "1", answer: USUAL_ANSWER, ...options };
-  return machineSystem(
-    sidecarRaxGuests.name,
-    guestSetting(chosen),
-    { ...policies, "sidecar.hotplug": "off" },
-    () => [],
-  );
-}
