@@ -88,7 +88,8 @@ export const HostVcpuState = structure("HostVcpuState", 384, [
   ["started", 328, u32, "1 once the processor has run"],
   ["page_faults", 332, u32, "Nested page faults served"],
   ["validated", 336, array(u64, 4), "Exit code, EXITINFO1, EXITINFO2 and scratch address as they were validated"],
-  reserved(368, 16),
+  ["psc_done", 368, u32, "Entries of the page state change under way that have been acted on"],
+  reserved(372, 12),
 ], "Not a structure of the modelled machine");
 
 /** Why a host stops the machine. */

@@ -5,6 +5,7 @@
  */
 import { BadInput } from "../memory/bad_input.ts";
 import { suggestion } from "../memory/nearest_name.ts";
+import { ghcbDoubleFetch } from "./ghcb_double_fetch.ts";
 import type { Scenario } from "./scenario.ts";
 import { sidecarCompletion } from "./sidecar_completion.ts";
 import { sidecarRax } from "./sidecar_rax.ts";
@@ -19,6 +20,7 @@ export const SCENARIOS: readonly Scenario[] = [
   sidecarRemove,
   sidecarStop,
   sidecarCompletion,
+  ghcbDoubleFetch,
 ];
 
 /** The scenario called `name`. Throws {@linkcode BadInput} that suggests the nearest name when there is none. */

@@ -72,6 +72,7 @@ export const PSC_BEGIN: StepId = step<HostVcpu>("kvm.psc-read-header", (host) =>
   const end = Number(loadScratch(host, PSC_BUFFER.at.end_entry, 2));
   if (pscHeaderInvalid(end)) return finishPsc(host, PSC_ERROR.INVALID_HEADER);
   host.set32("psc_end", end);
+  host.set32("psc_done", 0);
   return PSC_NEXT;
 });
 
@@ -113,6 +114,7 @@ const PSC_PAGE: StepId = step<HostVcpu>("kvm.psc-change-page", (host) => {
 /** The entry is done: its page count and the header say so (d18). */
 const PSC_COMPLETE: StepId = step<HostVcpu>("kvm.psc-complete-entry", (host) => {
   const current = host.get32("element");
+  host.set32("psc_done", host.get32("psc_done") + 1);
   storeScratch(host, pscEntryOffset(current), 8, pscCompleted(host.get64("psc_entry")));
   storeScratch(host, PSC_BUFFER.at.cur_entry, 2, BigInt(current + 1));
   return PSC_NEXT;

@@ -10,12 +10,18 @@ import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import { step, type StepId } from "../../memory/steps.ts";
 import { SHARED_BUFFER } from "../../sev/ghcb.ts";
 import { type HostVcpu, SCRATCH_BYTES } from "../host_vcpu.ts";
+import { SCRATCH } from "./policies.ts";
 
 /** Whether the area begins in the GHCB's page. */
-function inGhcb(host: HostVcpu): boolean {
+function beginsInGhcb(host: HostVcpu): boolean {
   const page = BigInt(host.get32("ghcb"));
   const address = host.get64("sw_scratch");
   return address >= page && address < page + BigInt(PAGE_SIZE);
+}
+
+/** Whether the area is used where it is. */
+function inGhcb(host: HostVcpu): boolean {
+  return beginsInGhcb(host) && host.vp.partition.policy(SCRATCH) === SCRATCH.is["in-place"];
 }
 
 /** Whether `bytes` bytes at SW_SCRATCH are an area that a request may use. */
@@ -23,7 +29,7 @@ export function scratchFits(host: HostVcpu, bytes: number): boolean {
   const address = host.get64("sw_scratch");
   const end = address + BigInt(bytes);
   if (address === 0n) return false;
-  if (!inGhcb(host)) return bytes <= SCRATCH_BYTES && end <= BigInt(host.sev.config.ramBytes);
+  if (!beginsInGhcb(host)) return bytes <= SCRATCH_BYTES && end <= BigInt(host.sev.config.ramBytes);
   const page = BigInt(host.get32("ghcb"));
   return address >= page + BigInt(SHARED_BUFFER.START) && end <= page + BigInt(SHARED_BUFFER.END);
 }

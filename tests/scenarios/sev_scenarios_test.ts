@@ -1,0 +1,53 @@
+import { assert, assertEquals } from "@std/assert";
+import { Engine } from "../../lib/explore/engine.ts";
+import { explore } from "../../lib/explore/explorer.ts";
+import { minimise } from "../../lib/explore/minimise.ts";
+import { ReplayScheduler } from "../../lib/explore/replay.ts";
+import { parseSchedule, record, scheduleText } from "../../lib/explore/schedule.ts";
+import { search } from "../../lib/explore/search.ts";
+import { isViolated } from "../../lib/explore/shortest.ts";
+import { scenarioNamed } from "../../lib/scenarios/index.ts";
+import { buildSystem, type Choices, combinations } from "../../lib/scenarios/scenario.ts";
+
+const FINGERPRINTS = { fingerprints: true, persistentSets: false, sleepSets: false };
+
+/** Names of the properties that a combination violates, and whether everything was searched; each replays. */
+function violated(scenario: string, policies: Choices, options: Choices): readonly string[] {
+  const engine = new Engine(buildSystem(scenarioNamed(scenario), policies, options), "sc");
+  const { violations, exhausted } = search(engine, { reductions: FINGERPRINTS, firstPreemptions: [] });
+  for (const violation of violations) {
+    const minimised = minimise(engine, violation);
+    const property = { name: violation.property.name, kind: minimised.kind };
+    const schedule = parseSchedule(scheduleText(record(engine, minimised.choices, property)), "found.json");
+    const again = new Engine(buildSystem(scenarioNamed(scenario), policies, options), "sc");
+    const scheduler = new ReplayScheduler(schedule);
+    explore(again, scheduler, { until: "never" });
+    assertEquals(scheduler.divergence, undefined);
+    assert(isViolated(again, again.system.properties.find(({ name }) => name === property.name)!));
+  }
+  if (violations.length === 0) assert(exhausted);
+  return violations.map(({ property }) => property.name).sort();
+}
+
+/** What each combination of a scenario's policies violates, summed over its matrix's parts. */
+function matrixOf(scenario: string): Map<string, readonly string[]> {
+  const { matrix } = scenarioNamed(scenario);
+  return new Map(
+    combinations(scenarioNamed(scenario)).map((policies) => {
+      const all = new Set(matrix.parts.flatMap((options) => violated(scenario, policies, options)));
+      return [Object.values(policies).join(" "), [...all].sort()] as const;
+    }),
+  );
+}
+
+Deno.test("ghcb-double-fetch: the snapshot covers the fields, the copy covers the shared buffer, both together hold", () => {
+  assertEquals(
+    [...matrixOf("ghcb-double-fetch")],
+    [
+      ["snapshot in-place", ["entries-once"]],
+      ["snapshot copied", []],
+      ["in-place in-place", ["entries-once", "used-as-validated"]],
+      ["in-place copied", ["used-as-validated"]],
+    ],
+  );
+});
