@@ -55,7 +55,7 @@ const FLAGS = {
 /** The command `explain`. */
 export const explainCommand: Command = command({
   name: "explain",
-  summary: "which combinations of policies can produce what was observed at a crash, and with what guest",
+  summary: "which policies can produce what was observed at a crash, and with what guest",
   examples: [
     [
       "exitbox explain sidecar-rax --observe 'context.rax == ((message.rax + 0xB0) & 0xFFFFFFFF)'",
@@ -66,8 +66,8 @@ export const explainCommand: Command = command({
       "one JSON object with a schedule for each combination that is possible",
     ],
     [
-      "exitbox explain sidecar-rax --observe 'context.rax != guest.rax' --policy driver.publish=claim-then-start",
-      "only combinations with this driver",
+      "exitbox explain sidecar-rax --observe 'page.rax == 0' --policy sidecar.sync=sync-page",
+      "only combinations with this fix",
     ],
   ],
   operands: { name: "SCENARIO", min: 1, max: 1, meaning: "a scenario whose VMM can crash: sidecar-rax" },
