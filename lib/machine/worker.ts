@@ -8,7 +8,7 @@ import { numberPolicies } from "../memory/policy.ts";
 import { stepName } from "../memory/steps.ts";
 import type { MachineConfig } from "./config.ts";
 import { Machine } from "./machine.ts";
-import { runWorker } from "./worker_loop.ts";
+import { AgentFailed, runWorker } from "./worker_loop.ts";
 
 /** What a worker is sent. */
 export interface WorkerTask {
@@ -55,9 +55,12 @@ function work(task: WorkerTask): WorkerReport {
     runWorker(machine, worker);
     return { worker, kind: "left", unimplemented: machine.unimplemented(worker) };
   } catch (error) {
-    const agent = machine?.agents(worker).find((candidate) => !candidate.halted);
+    if (error instanceof AgentFailed) {
+      const { agent: { name, step }, message } = error;
+      return { worker, kind: "failed", agent: name, step: stepName(step), message };
+    }
     const message = error instanceof Error ? error.stack ?? error.message : String(error);
-    return { worker, kind: "failed", agent: agent?.name ?? "", step: agent ? stepName(agent.step) : "", message };
+    return { worker, kind: "failed", agent: "", step: "", message };
   }
 }
 

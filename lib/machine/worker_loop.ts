@@ -32,8 +32,24 @@ const NS_PER_MS = 1e6;
 /** Runs the agents of `worker` until the machine's shutdown word is set. */
 export function runWorker(machine: Machine, worker: number): void {
   const loop = new WorkerLoop(machine, worker);
-  while (!machine.shutdown) loop.turn();
-  loop.settle();
+  try {
+    while (!machine.shutdown) loop.turn();
+    loop.settle();
+  } catch (error) {
+    throw new AgentFailed(loop.agent, error);
+  }
+}
+
+/** A step of an agent has thrown. */
+export class AgentFailed extends Error {
+  /** The agent, which stands at that step. */
+  readonly agent: Agent;
+
+  /** The failure of a step of `agent`. */
+  constructor(agent: Agent, cause: unknown) {
+    super(cause instanceof Error ? cause.stack ?? cause.message : String(cause), { cause });
+    this.agent = agent;
+  }
 }
 
 /** A worker's loop, turn by turn. */
@@ -72,6 +88,12 @@ export class WorkerLoop {
     this.#processors = this.#agents.filter((agent) => agent instanceof VirtualProcessor).slice(0, 1);
     this.#doorbell = new Doorbell(machine.memory, machine.doorbell(worker));
     this.#spins = spins;
+  }
+
+  /** The agent that had its turn last. */
+  get agent(): Agent {
+    const agents = this.#agents;
+    return agents[(this.#next + agents.length - 1) % agents.length];
   }
 
   /** Gives the next agent a turn, or looks for work, or sleeps. */
