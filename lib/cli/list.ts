@@ -111,7 +111,7 @@ export const listStructuresCommand: Command = command({
 /** The command `list scenarios`. */
 export const listScenariosCommand: Command = command({
   name: "list scenarios",
-  summary: "the published problems that can be explored, with their policies, options and properties",
+  summary: "the published problems that can be explored, and what each of them varies",
   examples: [
     ["exitbox list scenarios", "what each shows, who published it, and what can be chosen"],
     ["exitbox list scenarios --json", "one JSON object"],

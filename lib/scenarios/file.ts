@@ -127,8 +127,9 @@ function guestScenario(file: JsonFields, head: FileHead, platform: "sidecar" | "
         code: guests.get(guest)!,
         answer: Number(answer),
         interrupts: environment.interrupts,
+        converts: environment.conversion,
       };
-      return build(system, setting, policies, environment, (machine) => {
+      return build(system, setting, policies, (machine) => {
         const all = [...machineProperties(machine), ...memoryProperties.map((property) => inMemory(machine, property))];
         return names.map((property) => all.find((candidate) => candidate.name === property)!);
       }, name);
@@ -140,14 +141,11 @@ function build(
   system: string,
   setting: GuestSetting,
   policies: Choices,
-  environment: Environment,
   properties: (system: MachineSystem) => Property[],
   name: string,
 ): MachineSystem {
-  const hotplug = policies["sidecar.hotplug"] ?? (environment.conversion ? "on" : "off");
   try {
-    const built = machineSystem(system, setting, { ...policies, "sidecar.hotplug": hotplug }, properties);
-    return Object.assign(built, { policies });
+    return machineSystem(system, setting, policies, properties);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new BadInput(`${name}: the guest does not come to its end: ${error.message}`);

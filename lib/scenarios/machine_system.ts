@@ -89,6 +89,8 @@ export interface GuestSetting {
   readonly answer: number;
   /** VTL2 interrupts that the environment may raise, each at any step. */
   readonly interrupts: number;
+  /** Whether Linux takes a sidecar processor after its first exit; a policy `sidecar.hotplug` has precedence. */
+  readonly converts: boolean;
 }
 
 /** A machine with a guest, as a system to explore. */
@@ -160,7 +162,7 @@ function createMachine(platform: "bare" | "kernel" | "sidecar", setting: GuestSe
       platform,
       ...(platform === "sidecar" ? { vps: 2, bootVp: 1 } : { vps: 1 }),
       ramBytes: RAM_BYTES,
-      policies,
+      policies: { "sidecar.hotplug": setting.converts ? "on" : "off", ...policies },
       devices: "pc",
       recordExits: false,
     },

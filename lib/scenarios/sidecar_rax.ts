@@ -96,8 +96,8 @@ export const sidecarRax: Scenario = {
       code: assemble(SIDECAR_RAX_GUESTS[options.exit]).bytes,
       answer: 0x5a,
       interrupts: Number(options.interrupts),
+      converts: options.hotplug === "on",
     } as const;
-    const chosen = { ...policies, "sidecar.hotplug": options.hotplug };
-    return machineSystem(system, setting, chosen, machineProperties);
+    return machineSystem(system, setting, policies, machineProperties);
   },
 };

@@ -46,6 +46,7 @@ export function guestSetting(options: Choices): GuestSetting {
     code: assemble(program(options)).bytes,
     answer: Number(options.answer),
     interrupts: Number(options.interrupts),
+    converts: false,
   };
 }
 
@@ -82,8 +83,7 @@ export const sidecarRaxGuests: Scenario = {
   properties: MACHINE_PROPERTIES,
   // What is no policy of the scenario's is none of its schedules' either.
   build: (policies, options, system) => {
-    const chosen = { ...policies, "sidecar.hotplug": "off" };
-    return Object.assign(machineSystem(system, guestSetting(options), chosen, machineProperties), { policies });
+    return machineSystem(system, guestSetting(options), policies, machineProperties);
   },
 };
 
