@@ -218,6 +218,7 @@ function reproduce(
   if (request.scheduler !== "exhaustive") {
     words.push("--scheduler", request.scheduler, "--seed", `${request.seed}`, "--schedules", `${request.schedules}`);
   }
+  if (values["time-limit"] !== undefined) words.push("--time-limit", `${values["time-limit"]}`);
   if (values.states !== undefined) words.push("--states", `${values.states}`);
   if (values.reductions !== "all") words.push("--reductions", values.reductions);
   if (request.shard !== undefined) words.push("--shard", `${request.shard.index}/${request.shard.count}`);
