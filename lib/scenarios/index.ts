@@ -6,6 +6,7 @@
 import { BadInput } from "../memory/bad_input.ts";
 import { suggestion } from "../memory/nearest_name.ts";
 import { ghcbDoubleFetch } from "./ghcb_double_fetch.ts";
+import { rmpFault } from "./rmp_fault.ts";
 import type { Scenario } from "./scenario.ts";
 import { sidecarCompletion } from "./sidecar_completion.ts";
 import { sidecarRax } from "./sidecar_rax.ts";
@@ -21,6 +22,7 @@ export const SCENARIOS: readonly Scenario[] = [
   sidecarStop,
   sidecarCompletion,
   ghcbDoubleFetch,
+  rmpFault,
 ];
 
 /** The scenario called `name`. Throws {@linkcode BadInput} that suggests the nearest name when there is none. */

@@ -51,3 +51,25 @@ Deno.test("ghcb-double-fetch: the snapshot covers the fields, the copy covers th
     ],
   );
 });
+
+Deno.test("rmp-fault: the mail's verdict, policy by policy", () => {
+  const matrix = matrixOf("rmp-fault");
+  assertEquals(matrix.size, 24);
+  // Recovering by sharing takes from the guest what it has accepted; stopping on any fault lets the guest stop the host.
+  assert(matrix.get("one-mapping none recover-by-sharing")!.includes("no-private-write"));
+  assert(matrix.get("one-mapping at-conversion bug-any-fault")!.includes("no-guest-caused-stop"));
+  assertEquals(matrix.get("one-mapping at-conversion bug-own-pages-only"), [
+    "checked-is-used",
+    "no-change-under-access",
+  ]);
+  // -EFAULT alone overlooks the host's own error, whatever else is done.
+  for (const [policies, names] of matrix) {
+    const overlooks = policies.endsWith(" efault") || policies.endsWith(" recover-by-sharing");
+    assertEquals(names.includes("stops-on-own-error"), overlooks, policies);
+    assert(!names.includes("harms-itself-only") && !names.includes("nothing-leaks"), policies);
+  }
+  // A lock, or backing that the host has not mapped, closes the window.
+  for (const answer of ["one-mapping under-lock bug-own-pages-only", "guest-memfd none bug-own-pages-only"]) {
+    assertEquals(matrix.get(answer), [], answer);
+  }
+});
