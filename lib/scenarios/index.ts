@@ -13,6 +13,7 @@ import { sidecarRax } from "./sidecar_rax.ts";
 import { sidecarRaxGuests } from "./sidecar_rax_explanations.ts";
 import { sidecarRemove } from "./sidecar_remove.ts";
 import { sidecarStop } from "./sidecar_stop.ts";
+import { vmsaCrashPage } from "./vmsa_crash_page.ts";
 
 /** All of them, in the order of lists. A new scenario is one more line here. */
 export const SCENARIOS: readonly Scenario[] = [
@@ -23,6 +24,7 @@ export const SCENARIOS: readonly Scenario[] = [
   sidecarCompletion,
   ghcbDoubleFetch,
   rmpFault,
+  vmsaCrashPage,
 ];
 
 /** The scenario called `name`. Throws {@linkcode BadInput} that suggests the nearest name when there is none. */

@@ -73,3 +73,59 @@ Deno.test("rmp-fault: the mail's verdict, policy by policy", () => {
     assertEquals(matrix.get(answer), [], answer);
   }
 });
+
+const PR_3386 = {
+  "vmsa.when": "every-exit",
+  "vmsa.publish": "p3p4",
+  "vmsa.build": "debug",
+  "vmsa.opt-in": "no",
+  "vmsa.disabled": "leave",
+  "vmsa.size-check": "none",
+  "vmsa.copy": "plain",
+};
+
+/** What a choice of policies violates with today's VMSA and with one that does not fit a page. */
+function crashPage(policies: Choices): readonly string[] {
+  const sizes = scenarioNamed("vmsa-crash-page").matrix.parts;
+  return [...new Set(sizes.flatMap((options) => violated("vmsa-crash-page", policies, options)))].sort();
+}
+
+Deno.test("openvmm 3386: the pull request takes the guest's parameters, shows its registers, and is never whole", () => {
+  assertEquals(crashPage(PR_3386), [
+    "announced-is-written",
+    "confidential",
+    "cost",
+    "guest-owns-crash-msrs",
+    "identified",
+    "size",
+    "whole",
+  ]);
+});
+
+Deno.test("openvmm 3386: the review's suggestions leave the guest without its parameters, built in or not", () => {
+  const disabled = { ...PR_3386, "vmsa.build": "release", "vmsa.disabled": "clear-p3p4" };
+  assertEquals(crashPage(disabled), ["guest-owns-crash-msrs"]);
+  assert(crashPage({ ...PR_3386, "vmsa.when": "intercept" }).includes("cost"));
+  // A debug build is no opt-in.
+  assert(crashPage({ ...PR_3386, "vmsa.when": "crash-ctl" }).includes("confidential"));
+});
+
+Deno.test("openvmm 3386: one combination satisfies all and still shows a VMSA; without any of its parts it fails again", () => {
+  const all = {
+    ...PR_3386,
+    "vmsa.when": "crash-ctl",
+    "vmsa.publish": "host-notification",
+    "vmsa.opt-in": "yes",
+    "vmsa.size-check": "assert-where-used",
+    "vmsa.copy": "sequence-word",
+  };
+  assertEquals(crashPage(all), []);
+  const without: readonly (readonly [policy: keyof typeof PR_3386, names: readonly string[]])[] = [
+    ["vmsa.when", ["cost"]],
+    ["vmsa.publish", ["announced-is-written", "guest-owns-crash-msrs"]],
+    ["vmsa.opt-in", ["confidential"]],
+    ["vmsa.size-check", ["announced-is-written", "size"]],
+    ["vmsa.copy", ["identified", "whole"]],
+  ];
+  for (const [policy, names] of without) assertEquals(crashPage({ ...all, [policy]: PR_3386[policy] }), names, policy);
+});

@@ -1,0 +1,51 @@
+/**
+ * The VMSA of a lower VTL as OpenHCL makes it (openvmm `virt_mshv_vtl/src/processor/snp/mod.rs` init_vmsa; sev.md f1 to f3).
+ *
+ * @module
+ */
+import { VMPL } from "../../layout/sev/constants/rmp.ts";
+import { SEV_FEATURES, V_INTR_CTRL } from "../../layout/sev/vmsa.ts";
+import type { ProtectedVmsa } from "../../sev/register_protection.ts";
+import { EFER_SVME } from "../../sev/vmsa.ts";
+
+/** What a lower VTL's VMSA depends on. */
+export interface LowerVtl {
+  /** 0 or 1. */
+  readonly vtl: 0 | 1;
+  /** SEV_FEATURES that are taken over from VTL2's own SEV_STATUS. */
+  readonly inherited: bigint;
+  /** Guest addresses from here on are shared; undefined without a vTOM. */
+  readonly vtom: bigint | undefined;
+  /** Nonce of the register protection; 0 without it. */
+  readonly nonce: bigint;
+}
+
+/** Features that a lower VTL takes over from VTL2. */
+const INHERITED = SEV_FEATURES.mask.btb_isolation | SEV_FEATURES.mask.ibpb_on_entry |
+  SEV_FEATURES.mask.prevent_host_ibs | SEV_FEATURES.mask.vmsa_reg_prot;
+
+/** VMPL of a VTL. */
+export function vmplOf(vtl: number): number {
+  return vtl === 0 ? VMPL.VTL0 : vtl === 1 ? VMPL.VTL1 : VMPL.VTL2;
+}
+
+/** Makes `vmsa` that of a lower VTL which has never run. */
+export function initVmsa(vmsa: ProtectedVmsa, options: LowerVtl): void {
+  const { vtl, inherited, vtom, nonce } = options;
+  vmsa.reset(nonce);
+  vmsa.set64(
+    "sev_features",
+    (inherited & INHERITED) | SEV_FEATURES.make({
+      snp: 1,
+      vtom: vtom !== undefined,
+      reflect_vc: 1,
+      debug_swap: 1,
+      alternate_injection: 1,
+    }),
+  );
+  if (vtom !== undefined) vmsa.set64("virtual_tom", vtom);
+  vmsa.set64("vintr_ctrl", V_INTR_CTRL.make({ guest_busy: 1 }));
+  vmsa.set8("vmpl", vmplOf(vtl));
+  vmsa.setHarmlessExit();
+  vmsa.set64("efer", BigInt(EFER_SVME));
+}
