@@ -16,6 +16,7 @@ import type { Cpu } from "../cpu/cpu.ts";
 import { CpuState, CR0_ET } from "../cpu/state.ts";
 import { CR4_MCE } from "../cpu/control_bits.ts";
 import { findResetBlock } from "../guest/sev_reset_block.ts";
+import { MaliciousHost } from "../host/malicious.ts";
 import { HOST_STOP, type HostServices, HostVcpu, HostVcpuState, SCRATCH_BYTES } from "../host/host_vcpu.ts";
 import { KVM_PASSED_MSRS, resetKvmVcpu } from "../host/kvm/reset.ts";
 import { resetVmdVcpu, VMD_PASSED_MSRS } from "../host/vmd/exit.ts";
@@ -57,7 +58,7 @@ export function hostWorkers(config: MachineConfig): number {
 
 /** Agents that a machine has beside one for each processor. */
 export function hostAgents(config: MachineConfig): number {
-  return isEncrypted(config) ? config.vps : 0;
+  return isEncrypted(config) ? config.vps + (config.maliciousHost === undefined ? 0 : 1) : 0;
 }
 
 /** Throws {@linkcode BadInput} when the host cannot have such a guest. */
@@ -170,8 +171,18 @@ export class SevPlatform {
   /** The agents that live on `worker`. */
   agents(worker: number): readonly Agent[] {
     const { config, processor } = this.#parts;
-    if (worker >= config.vps) return Array.from({ length: config.vps }, (_, index) => this.host(index));
-    return hostWorkers(config) === 0 ? [processor(worker), this.host(worker)] : [processor(worker)];
+    if (worker >= config.vps) {
+      return [...Array.from({ length: config.vps }, (_, index) => this.host(index)), ...this.#malicious()];
+    }
+    if (hostWorkers(config) !== 0) return [processor(worker)];
+    return [processor(worker), this.host(worker), ...(worker === 0 ? this.#malicious() : [])];
+  }
+
+  #malicious(): readonly Agent[] {
+    const { agentBlocks, config, port, facilities } = this.#parts;
+    if (config.maliciousHost === undefined) return [];
+    const block = agentBlocks + config.vps * AgentBlock.size;
+    return [new MaliciousHost(block, this.sev, facilities.partition, port, config.maliciousHost)];
   }
 
   /** Puts everything into its state at power-on; the guest is not loaded yet. */
