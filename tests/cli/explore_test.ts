@@ -1,5 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { EXIT } from "../../lib/cli/exit_codes.ts";
+import { Engine } from "../../lib/explore/engine.ts";
+import { record, scheduleText } from "../../lib/explore/schedule.ts";
+import { driverSystem } from "../../lib/scenarios/driver_system.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const RUN = [
@@ -155,7 +158,7 @@ Deno.test("check: the matrix of sidecar-remove, as text and as JSON", async () =
   ]);
 });
 
-Deno.test("replay: --from and --to, --step, --json, and a schedule that diverges", async () => {
+Deno.test("replay: --from and --to, --step, --json, and a schedule that was edited", async () => {
   const folder = await Deno.makeTempDir();
   try {
     const policy = "driver.remove-wait=until-remove";
@@ -170,12 +173,37 @@ Deno.test("replay: --from and --to, --step, --json, and a schedule that diverges
     const stepped = await exitbox(["replay", file, "--step"], folder, "\nnobody\nreader\n\nq\n");
     assertMatch(stepped.out, /"nobody" cannot take a step now/);
     assertMatch(stepped.out, /driver\.read\.load-needs-scan/);
-    // A recording whose states were others: what is said is where.
     const schedule = JSON.parse(await Deno.readTextFile(`${folder}/${file}`));
     await Deno.writeTextFile(`${folder}/edited.json`, JSON.stringify({ ...schedule, kind: "x" }));
     const edited = await exitbox(["replay", "edited.json"], folder);
     assertEquals(edited.code, EXIT.USAGE);
     assertMatch(edited.err, /^exitbox: edited\.json: the schedule was cut or edited: [^\n]+\n$/);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("replay: a recording that cannot be followed says where it diverges, exit code 21", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    // What an earlier release might have left: the same agents and policies, but other states and steps.
+    const policies = { "driver.remove-wait": "until-removed" };
+    const recorded = (rounds: number, actors: readonly number[]) => {
+      const protocol = { vps: 1, rounds, remove: [1] };
+      const engine = new Engine(
+        driverSystem({ name: "sidecar-remove", policies, protocol, properties: ["no-deadlock"] }),
+      );
+      return scheduleText(record(engine, actors.map((actor) => ({ actor, outcome: 0 }))));
+    };
+    await Deno.writeTextFile(`${folder}/other.json`, recorded(1, [0]));
+    const start = await exitbox(["replay", "other.json"], folder);
+    assertEquals([start.code, start.err], [EXIT.DIVERGED, ""]);
+    assertMatch(start.out, /^diverged at the beginning: the initial state was [0-9a-f]{16}, now it is [0-9a-f]{16}$/m);
+    const json = await exitbox(["replay", "other.json", "--json"], folder);
+    const { divergence, violated } = JSON.parse(json.out);
+    assertEquals([json.code, divergence.step, violated], [EXIT.DIVERGED, 0, false]);
+    await Deno.writeTextFile(`${folder}/same.json`, recorded(0, [1]));
+    assertEquals((await exitbox(["replay", "same.json"], folder)).code, EXIT.CLEAN);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
