@@ -20,12 +20,15 @@ export const RUN_PLATFORMS = ["kernel", "bare", "sidecar", "sev-es", "snp"] as c
 /** A platform on which guests run. */
 export type RunPlatform = (typeof RUN_PLATFORMS)[number];
 
+/** Those on which any guest runs: an encrypted guest needs #VC handlers of its own to make its first exit. */
+export const PROGRAM_PLATFORMS = ["kernel", "bare", "sidecar"] as const satisfies readonly RunPlatform[];
+
 /** Largest seed: the runtime's random numbers have 32 bits of state. */
 const SEED_MAX = 0xffff_ffff;
 
-/** `--platform`, with `preset` as its default. */
-export function platformFlag(preset: RunPlatform): Flag<RunPlatform> {
-  const others = RUN_PLATFORMS.filter((platform) => platform !== preset);
+/** `--platform`: one of `platforms`, with `preset` as its default. */
+export function platformFlag<P extends RunPlatform>(preset: P, platforms: readonly P[]): Flag<P> {
+  const others = platforms.filter((platform) => platform !== preset);
   return word([preset, ...others], 'who handles an exit; see "exitbox list platforms"');
 }
 

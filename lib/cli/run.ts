@@ -24,6 +24,7 @@ import {
   memoryFlag,
   platformFlag,
   policyFlag,
+  RUN_PLATFORMS,
   RUNTIME_FLAGS,
   seedOf,
   SIDECAR_FLAGS,
@@ -63,7 +64,7 @@ export const runCommand: Command = command({
   },
   flags: {
     Machine: {
-      platform: platformFlag("kernel"),
+      platform: platformFlag("kernel", RUN_PLATFORMS),
       vps: vpsFlag("1"),
       memory: memoryFlag,
       policy: policyFlag,

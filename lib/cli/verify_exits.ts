@@ -7,7 +7,7 @@
 import { verifyExits } from "../inspect/exits.ts";
 import { type Command, command } from "./command.ts";
 import { toggle } from "./flags.ts";
-import { platformFlag, policyFlag, RUNTIME_FLAGS, seedOf } from "./machine_flags.ts";
+import { platformFlag, policyFlag, PROGRAM_PLATFORMS, RUNTIME_FLAGS, seedOf } from "./machine_flags.ts";
 import { printVerification, VERIFY_DETAILS } from "./verify_report.ts";
 
 /** The command `verify exits`. */
@@ -26,7 +26,7 @@ export const verifyExitsCommand: Command = command({
     meaning: "streams as JSON lines, plain or gzip, with their images beside them, or folders of them",
   },
   flags: {
-    Machine: { platform: platformFlag("bare"), policy: policyFlag },
+    Machine: { platform: platformFlag("bare", PROGRAM_PLATFORMS), policy: policyFlag },
     Runtime: RUNTIME_FLAGS,
     Results: { json: toggle("one JSON object on standard output") },
   },

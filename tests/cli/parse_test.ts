@@ -127,10 +127,15 @@ Deno.test("parse: --help asks about the command, the group or everything, unless
   assertEquals(helpTopic(["verify", "layouts", "--help"], ALL), "verify layouts");
 });
 
+/** The words of a command line; single quotes join some. */
+function shellWords(line: string): string[] {
+  return [...line.matchAll(/'([^']*)'|\S+/g)].map(([word, quoted]) => quoted ?? word);
+}
+
 Deno.test("parse: every example in the help is a command line that parses", () => {
   for (const { examples } of COMMANDS) {
     for (const [line] of examples) {
-      const words = line.split("|")[0].trim().split(/\s+/).slice(1);
+      const words = shellWords(line.split(/ [|>] /)[0]).slice(1);
       if (words[0] === "--version" || asksForHelp(words)) continue;
       const { command, rest } = findCommand(words, COMMANDS);
       parseCommandLine(command, rest);

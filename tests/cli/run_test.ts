@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { EXIT } from "../../lib/cli/exit_codes.ts";
-import { RUN_PLATFORMS } from "../../lib/cli/machine_flags.ts";
+import { PROGRAM_PLATFORMS } from "../../lib/cli/machine_flags.ts";
 import { exitbox, withGuest } from "./fixture.ts";
 
 const RUNTIMES = ["concurrent", "deterministic"] as const;
@@ -27,7 +27,7 @@ const TRIPLE = "        lidt [none]\n        int3\nnone:   dw 0\n        dd 0";
 /** A guest of which each platform and runtime makes the same. */
 async function everywhere(source: string, body: (words: string[]) => Promise<void>): Promise<void> {
   await withGuest(source, async (guest) => {
-    for (const platform of RUN_PLATFORMS) {
+    for (const platform of PROGRAM_PLATFORMS) {
       for (const runtime of RUNTIMES) await body(["run", guest, "--platform", platform, "--runtime", runtime]);
     }
   });
@@ -116,7 +116,7 @@ Deno.test("run: --json is one object with the end, counts and registers as the r
 Deno.test("run: --exits writes the same lines to a file, the last exit included", async () => {
   await withGuest(SEVEN, async (guest, folder) => {
     const path = `${folder}/exits.jsonl`;
-    for (const platform of RUN_PLATFORMS) {
+    for (const platform of PROGRAM_PLATFORMS) {
       assertEquals((await exitbox("run", guest, "--platform", platform, "--exits", path)).code, 71);
       const lines = (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) => JSON.parse(line));
       assertEquals(lines.map(({ port, data }) => [port, data]), [["3f8", "68"], ["f4", "07000000"]]);
@@ -127,7 +127,7 @@ Deno.test("run: --exits writes the same lines to a file, the last exit included"
 
 Deno.test("run: the same seed gives the same exits and the same memory", async () => {
   await withGuest(PORTS, async (guest) => {
-    for (const platform of RUN_PLATFORMS) {
+    for (const platform of PROGRAM_PLATFORMS) {
       const words = ["run", guest, "--platform", platform, "--runtime", "deterministic", "--exit-limit", "200"];
       const hash = async (seed: string) =>
         JSON.parse((await exitbox(...words, "--seed", seed, "--json")).out).memory_hash;

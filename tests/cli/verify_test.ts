@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { EXIT } from "../../lib/cli/exit_codes.ts";
-import { RUN_PLATFORMS } from "../../lib/cli/machine_flags.ts";
+import { PROGRAM_PLATFORMS } from "../../lib/cli/machine_flags.ts";
 import { exitbox, withGuest } from "./fixture.ts";
 
 const DATA = new URL("../data/", import.meta.url).pathname;
@@ -46,7 +46,7 @@ Deno.test("verify vectors: counts by class, and the first difference of a class 
 });
 
 Deno.test("verify exits: the recorded programs match on every platform", async () => {
-  for (const platform of RUN_PLATFORMS) {
+  for (const platform of PROGRAM_PLATFORMS) {
     for (const runtime of ["concurrent", "deterministic"]) {
       const words = ["verify", "exits", `${DATA}exits/realmode.jsonl.gz`, "--platform", platform, "--runtime", runtime];
       const { code, out } = await exitbox(...words, "--json");
