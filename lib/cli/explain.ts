@@ -8,7 +8,7 @@ import type { Expression } from "../explore/expression.ts";
 import { checkExplained, OBSERVABLE, parseObservation } from "../scenarios/explain.ts";
 import { type ExplainRow, explainScenario } from "../scenarios/explain_matrix.ts";
 import { buildSystem, completePolicies, parseOptions, type Scenario, splitSystemName } from "../scenarios/scenario.ts";
-import { sidecarRaxGuests } from "../scenarios/sidecar_rax_explanations.ts";
+import { sidecarRax } from "../scenarios/sidecar_rax.ts";
 import { type Command, command } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import { EXIT } from "./exit_codes.ts";
@@ -207,7 +207,7 @@ function printSchedule({ policies, explanation: { schedule } }: ExplainRow, prin
 }
 
 function systemOf(name: string, policies: ExplainRow["policies"]): ReturnType<typeof buildSystem> {
-  return buildSystem(sidecarRaxGuests, policies, parseOptions(sidecarRaxGuests, splitSystemName(name).options));
+  return buildSystem(sidecarRax, policies, parseOptions(sidecarRax, splitSystemName(name).options));
 }
 
 /** Writes every schedule; combinations are numbered in the order of the scenario's. */

@@ -25,13 +25,7 @@ import { takeConsulted } from "../memory/policy.ts";
 import { GUEST_ORIGIN, type MachineSystem, ScenarioRecord } from "./machine_system.ts";
 import { buildSystem, type Choices, type Scenario } from "./scenario.ts";
 import { sidecarRax } from "./sidecar_rax.ts";
-import {
-  GUEST_PROGRAMS,
-  GUEST_VARIATIONS,
-  type GuestProgram,
-  guestSetting,
-  sidecarRaxGuests,
-} from "./sidecar_rax_explanations.ts";
+import { GUEST_VARIATIONS, guestCode, type GuestProgram, PORT_PROGRAMS } from "./sidecar_rax_guests.ts";
 
 /** Starts of RAX for which a guest must fit: one may be a coincidence. */
 const STARTS_MIN = 2;
@@ -40,7 +34,7 @@ const CRASHES_MAX = 64;
 /** The program with which crashes are looked for: its values have nothing in common, so that no two happen to be equal. */
 const USUAL = { bits: "32", step: "0xb0", start: "0x1234", answer: GUEST_VARIATIONS.usualAnswer } as const;
 /** Kinds of exits, those first that say most. */
-const EXIT_KINDS = [...new Set(GUEST_PROGRAMS.map(({ exit }) => exit))];
+const EXIT_KINDS = GUEST_VARIATIONS.portExits;
 
 /** How much smaller the bound on preemptions is for the other kinds, whose way through the driver is the same. */
 const OTHERS_LESS = 2;
@@ -168,8 +162,8 @@ class CrashSearch {
   readonly #initial: readonly { readonly at: number; readonly bytes: Uint8Array }[];
 
   constructor(policies: Choices, options: Choices, expression: Expression, memoryModel: MemoryModel) {
-    // The scenario of guests builds nothing else than systems of machines.
-    this.system = buildSystem(sidecarRaxGuests, policies, options) as MachineSystem;
+    // This scenario builds nothing else than systems of machines.
+    this.system = buildSystem(sidecarRax, policies, options) as MachineSystem;
     this.engine = new Engine(this.system, memoryModel);
     this.observation = observationOf(this.system);
     this.#expression = expression;
@@ -248,13 +242,10 @@ class KindSearch {
     this.crashes = this.#search({ exit, bits: USUAL.bits, step: USUAL.step }, USUAL.start, USUAL.answer);
   }
 
-  #options(program: GuestProgram, start: string, answer: string): Choices {
-    return { ...program, start, answer, interrupts: `${this.#request.interrupts}` };
-  }
-
   #search(program: GuestProgram, start: string, answer: string): CrashSearch {
     const { policies, memoryModel } = this.#request;
-    return new CrashSearch(policies, this.#options(program, start, answer), this.#expression, memoryModel);
+    const options = { ...program, start, answer, interrupts: `${this.#request.interrupts}` };
+    return new CrashSearch(policies, options, this.#expression, memoryModel);
   }
 
   /** The guests that fit at all crashes that are known, those first that fit for most starts. */
@@ -263,15 +254,12 @@ class KindSearch {
     if (crashes.length === 0) return [];
     engine.restore(); // what follows goes past the engine, which finds the memory again as it is now
     const depends = crashes.some((choices) => {
-      this.#run(
-        this.#options({ exit: this.#exit, bits: USUAL.bits, step: USUAL.step }, USUAL.start, USUAL.answer),
-        choices,
-      );
+      this.#run({ exit: this.#exit, bits: USUAL.bits, step: USUAL.step }, USUAL.start, USUAL.answer, choices);
       return this.crashes.answered;
     });
     const answers = depends ? GUEST_VARIATIONS.answers : [undefined];
     const found: Fit[] = [];
-    for (const program of GUEST_PROGRAMS) {
+    for (const program of PORT_PROGRAMS) {
       if (program.exit !== this.#exit) continue;
       for (const answer of answers) {
         if (interrupted()) return found;
@@ -288,16 +276,16 @@ class KindSearch {
     const fitting: string[] = [];
     for (let k = 0; k < starts.length; k++) {
       if (fitting.length + starts.length - k < STARTS_MIN) break;
-      if (this.#fits(this.#options(program, starts[k], answer))) fitting.push(starts[k]);
+      if (this.#fits(program, starts[k], answer)) fitting.push(starts[k]);
     }
     return fitting;
   }
 
   /** Whether a guest crashes under one of the schedules that are known, and looks as observed whenever it does. */
-  #fits(options: Choices): boolean {
+  #fits(program: GuestProgram, start: string, answer: string): boolean {
     let crashed = false;
     for (const choices of this.crashes.crashes) {
-      if (!this.#run(options, choices)) continue;
+      if (!this.#run(program, start, answer, choices)) continue;
       if (!this.crashes.fitsNow) return false;
       crashed = true;
     }
@@ -305,12 +293,11 @@ class KindSearch {
   }
 
   /** Runs a schedule with another guest in the place of this one; whether that ends in a crash. */
-  #run(options: Choices, choices: readonly Choice[]): boolean {
+  #run(program: GuestProgram, start: string, answer: string, choices: readonly Choice[]): boolean {
     const { system } = this.crashes;
-    const { code, answer } = settingOf(options);
     this.crashes.reset();
-    system.memory.u8.set(code, GUEST_ORIGIN);
-    system.memory.u32[(system.record + truth.answer) >>> 2] = answer;
+    system.memory.u8.set(codeOf(program, start), GUEST_ORIGIN);
+    system.memory.u32[(system.record + truth.answer) >>> 2] = Number(answer);
     system.afterRestore!();
     for (const { actor } of choices) if (system.agents[actor].agent.takeSteps(1) === 0) return false;
     return this.crashes.crashed;
@@ -338,15 +325,14 @@ class KindSearch {
   }
 }
 
-const settings = new Map<string, { readonly code: Uint8Array; readonly answer: number }>();
+const codes = new Map<string, Uint8Array>();
 
-/** The program of a guest and the answer of its device; assembled once. */
-function settingOf(options: Choices): { readonly code: Uint8Array; readonly answer: number } {
-  const { exit, bits, step, start, answer } = options;
-  const key = [exit, bits, step, start].join();
-  let known = settings.get(key);
-  if (known === undefined) settings.set(key, known = guestSetting(options));
-  return { code: known.code, answer: Number(answer) };
+/** The program of a guest, assembled once. */
+function codeOf(program: GuestProgram, start: string): Uint8Array {
+  const key = `${program.exit} ${program.bits} ${program.step} ${start}`;
+  let code = codes.get(key);
+  if (code === undefined) codes.set(key, code = guestCode(program, start));
+  return code;
 }
 
 /** The shortest schedule that is known, without what it does not need. */

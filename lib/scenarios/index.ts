@@ -10,7 +10,6 @@ import { rmpFault } from "./rmp_fault.ts";
 import type { Scenario } from "./scenario.ts";
 import { sidecarCompletion } from "./sidecar_completion.ts";
 import { sidecarRax } from "./sidecar_rax.ts";
-import { sidecarRaxGuests } from "./sidecar_rax_explanations.ts";
 import { sidecarRemove } from "./sidecar_remove.ts";
 import { sidecarStop } from "./sidecar_stop.ts";
 import { vmsaCrashPage } from "./vmsa_crash_page.ts";
@@ -18,7 +17,6 @@ import { vmsaCrashPage } from "./vmsa_crash_page.ts";
 /** All of them, in the order of lists. A new scenario is one more line here. */
 export const SCENARIOS: readonly Scenario[] = [
   sidecarRax,
-  sidecarRaxGuests,
   sidecarRemove,
   sidecarStop,
   sidecarCompletion,

@@ -15,11 +15,13 @@ import { parseImage } from "../guest/image.ts";
 import { BOOT_PML4 } from "../guest/initial_state.ts";
 import { FacilityState } from "../hypervisor/facilities.ts";
 import { GUEST_RUN } from "../hypervisor/guest.ts";
+import { setGuestOsId, setHypercallPage } from "../hypervisor/msrs.ts";
 import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { EXIT_KIND, HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { hcl_run } from "../layout/hyperv/hcl_run.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvX64RegisterPage } from "../layout/hyperv/register_page.ts";
+import { MsrHypercallContents } from "../layout/hyperv/registers.ts";
 import { CommandPage, ControlPage } from "../layout/hyperv/sidecar.ts";
 import { array, u32, u64 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
@@ -170,6 +172,9 @@ function createMachine(platform: "bare" | "kernel" | "sidecar", setting: GuestSe
     backend,
   );
   loadGuest(machine, parseImage(setting.code, "guest", { mode: "long", load: GUEST_ORIGIN }));
+  const { facilities } = machine.platform;
+  setGuestOsId(facilities, 1n);
+  setHypercallPage(facilities, BigInt(HYPERCALL_PAGE) | MsrHypercallContents.mask.enable);
   markTablesUsed(machine.memory);
   machine.memory.u32[(RECORD_AT + record.answer) >>> 2] = setting.answer;
   machine.memory.u32[(RECORD_AT + record.interrupts) >>> 2] = setting.interrupts;
@@ -184,6 +189,9 @@ function markTablesUsed({ u32 }: MachineMemory): void {
     if (u32[at >>> 2] !== 0) u32[at >>> 2] |= TABLE_ENTRY_USED;
   }
 }
+
+/** Guest-physical address of the guest's hypercall page, which it finds enabled. */
+export const HYPERCALL_PAGE = 0xe0000;
 
 /** Bytes of the tables: PML4, PDPT and four page directories. */
 const BOOT_TABLE_BYTES = 0x6000;

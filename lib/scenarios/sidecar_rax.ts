@@ -3,61 +3,12 @@
  *
  * @module
  */
-import { assemble } from "../guest/assembler/assemble.ts";
 import { MACHINE_PROPERTIES, machineProperties } from "./machine_properties.ts";
-import { DEVICE_MEMORY, GUEST_ORIGIN, machineSystem } from "./machine_system.ts";
+import { machineSystem } from "./machine_system.ts";
 import type { Scenario } from "./scenario.ts";
+import { GUEST_VARIATIONS, guestCode } from "./sidecar_rax_guests.ts";
 
-/** What the guest has in RAX before its first exit. */
-const RAX_START = 0x1234;
-/** By how much RAX changes between two exits: what the report's values always differed by. */
-const RAX_STEP = 0xb0;
-/** Addresses of the guest's string buffer and stack, in the memory that its steps may change. */
-const BUFFER: number = GUEST_ORIGIN + 0x200;
-const STACK: number = GUEST_ORIGIN + 0x300;
-/** MXCSR after reset, but rounding up (AMD manual, volume 1, section 4.2.2). */
-const MXCSR_ROUND_UP = 0x5f80;
-/** Port of the guest's accesses; the environment's device answers at every port. */
-const PORT = 0x300;
-
-/** The exits that the guest makes, by the value of the option `exit`: two of them, RAX changing in between. */
-export const SIDECAR_RAX_GUESTS: Readonly<Record<string, string>> = {
-  out: twice("out dx, al"),
-  in: twice("in al, dx"),
-  outs: twice("mov esi, BUFFER\n outsb"),
-  ins: twice("mov edi, BUFFER\n insb"),
-  cpuid: twice("push rax\n mov eax, 0x40000080\n cpuid\n pop rax"),
-  msr: twice("mov ecx, 0x40000100\n xor edx, edx\n wrmsr"),
-  mmio: twice(`mov ecx, 0x${DEVICE_MEMORY.toString(16)}\n mov [rcx], eax`),
-};
-
-/**
- * A program that makes one exit twice. RAX changes in between by 32-bit arithmetic; whatever else VTLs share changes, too,
- * so that a value of the exit before is not taken for the present one.
- */
-function twice(exit: string): string {
-  return `
-    bits 64
-    org 0x${GUEST_ORIGIN.toString(16)}
-    mov esp, STACK
-    mov edx, 0x${PORT.toString(16)}
-    mov ebx, 0x11111111
-    mov eax, 0x${RAX_START.toString(16)}
-    movd xmm0, ebx
-    movd xmm6, ebx
-    ${exit}
-    add eax, 0x${RAX_STEP.toString(16)}
-    add ebx, 1
-    mov cr2, rbx
-    movd xmm0, ebx
-    movd xmm6, ebx
-    ldmxcsr [rounding]
-    ${exit}
-    cli
-    hlt
-    rounding: dd 0x${MXCSR_ROUND_UP.toString(16)}
-  `.replaceAll("BUFFER", `0x${BUFFER.toString(16)}`).replaceAll("STACK", `0x${STACK.toString(16)}`);
-}
+const { exits, bits, steps, starts, answers, usualStep, usualAnswer } = GUEST_VARIATIONS;
 
 /** The scenario. */
 export const sidecarRax: Scenario = {
@@ -82,7 +33,11 @@ export const sidecarRax: Scenario = {
   ],
   options: [
     { name: "platform", meaning: "who handles exits", values: ["sidecar", "kernel"], default: "sidecar" },
-    { name: "exit", meaning: "what the guest does twice", values: Object.keys(SIDECAR_RAX_GUESTS), default: "out" },
+    { name: "exit", meaning: "what the guest does twice", values: exits, default: exits[0] },
+    { name: "bits", meaning: "width of the addition to RAX in between", values: bits, default: bits[0] },
+    { name: "step", meaning: "what it adds to RAX", values: steps, default: usualStep },
+    { name: "start", meaning: "RAX at the first exit", values: starts, default: starts[0] },
+    { name: "answer", meaning: "what the device answers", values: answers, default: usualAnswer },
     { name: "interrupts", meaning: "VTL2 interrupts", values: ["0", "1", "2"], default: "1" },
     { name: "hotplug", meaning: "conversion to a Linux processor", values: ["off", "on"], default: "off" },
   ],
@@ -91,11 +46,12 @@ export const sidecarRax: Scenario = {
   bounds: { preemptions: 2 },
   matrix: { parts: [{}], memoryModels: ["sc"], bounds: { preemptions: 2 } },
   build: (policies, options, system) => {
+    const { exit, bits, step, start, answer, interrupts } = options;
     const setting = {
       platform: options.platform === "kernel" ? "kernel" : "sidecar",
-      code: assemble(SIDECAR_RAX_GUESTS[options.exit]).bytes,
-      answer: 0x5a,
-      interrupts: Number(options.interrupts),
+      code: guestCode({ exit, bits, step }, start),
+      answer: Number(answer),
+      interrupts: Number(interrupts),
       converts: options.hotplug === "on",
     } as const;
     return machineSystem(system, setting, policies, machineProperties);

@@ -13,7 +13,6 @@ import {
   splitSystemName,
 } from "../../lib/scenarios/scenario.ts";
 import { sidecarRax } from "../../lib/scenarios/sidecar_rax.ts";
-import { sidecarRaxGuests } from "../../lib/scenarios/sidecar_rax_explanations.ts";
 
 const FINGERPRINT = "context.rax == ((message.rax + 0xB0) & 0xFFFFFFFF)";
 /** The published driver with both parts of its repair taken out: the crash takes two preemptions. */
@@ -32,7 +31,7 @@ Deno.test("explain: the fingerprint fits a stale message under the published dri
   assertEquals(device, "its answer does not matter");
 
   const { options } = splitSystemName(schedule!.scenario);
-  const system = buildSystem(sidecarRaxGuests, schedule!.policies, parseOptions(sidecarRaxGuests, options));
+  const system = buildSystem(sidecarRax, schedule!.policies, parseOptions(sidecarRax, options));
   const engine = new Engine(system, "sc");
   costOf(engine, choicesOf(engine, schedule!));
   const crash = system.properties.find(({ name }) => name === "no-vmm-crash")!;
