@@ -217,14 +217,32 @@ export class HostVcpu extends Agent {
     this.memory.u64[(this.state + at[field]) >>> 3] = value;
   }
 
+  /** Sets a 64-bit word of the state to a value of 32 bits. */
+  setLow(field: HostField, value: number): void {
+    const word = (this.state + at[field]) >>> 2;
+    this.memory.u32[word] = value;
+    this.memory.u32[word + 1] = 0;
+  }
+
   /** Low half of a 64-bit word of the state. */
   low(field: HostField): number {
     return this.memory.u32[(this.state + at[field]) >>> 2];
   }
 
+  /** Its high half. */
+  high(field: HostField): number {
+    return this.memory.u32[((this.state + at[field]) >>> 2) + 1];
+  }
+
+  /** The exit code of the request under way; -1 for one above 32 bits, which no event has. */
+  get requestCode(): number {
+    return this.high("sw_exit_code") === 0 ? this.low("sw_exit_code") : -1;
+  }
+
   /** Counts an event. */
   count(field: HostField): void {
-    this.memory.u64[(this.state + at[field]) >>> 3]++;
+    const word = (this.state + at[field]) >>> 3;
+    this.memory.u64[word] = this.memory.u64[word] + 1n;
   }
 
   // --- VMCB ---------------------------------------------------------------------------------------------------------
@@ -251,7 +269,8 @@ export class HostVcpu extends Agent {
 
   /** The exit code in the VMCB, as a signed number. */
   get exitCode(): number {
-    return Number(BigInt.asIntN(64, this.vmcb64(vmcbAt.exit_code)));
+    const word = (this.vmcb + vmcbAt.exit_code) >>> 2;
+    return this.memory.i32[word + 1] * 2 ** 32 + this.memory.u32[word];
   }
 
   /** Hands the processor to the guest: VMRUN. `next` is the step that waits for the exit. */

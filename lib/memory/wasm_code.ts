@@ -36,9 +36,11 @@ const WASM = {
   I32_LOAD: 0x28,
   I64_LOAD: 0x29,
   I32_LOAD8_U: 0x2d,
+  I32_LOAD16_U: 0x2f,
   I32_STORE: 0x36,
   I64_STORE: 0x37,
   I32_STORE8: 0x3a,
+  I32_STORE16: 0x3b,
   I32_CONST: 0x41,
   I64_CONST: 0x42,
   I32_EQZ: 0x45,
@@ -101,6 +103,11 @@ export function load8(base: I32, offset: number): I32 {
   return [...base, WASM.I32_LOAD8_U, 0, ...unsigned(offset)];
 }
 
+/** The 16-bit word at `base + offset`, zero-extended. */
+export function load16(base: I32, offset: number): I32 {
+  return [...base, WASM.I32_LOAD16_U, 0, ...unsigned(offset)];
+}
+
 /** Stores a 32-bit word. */
 export function store32(base: I32, offset: number, value: I32): Code {
   return [...base, ...value, WASM.I32_STORE, 0, ...unsigned(offset)];
@@ -119,6 +126,11 @@ export function zero64(base: I32, offset: number): Code {
 /** Stores a byte. */
 export function store8(base: I32, offset: number, value: I32): Code {
   return [...base, ...value, WASM.I32_STORE8, 0, ...unsigned(offset)];
+}
+
+/** Stores a 16-bit word. */
+export function store16(base: I32, offset: number, value: I32): Code {
+  return [...base, ...value, WASM.I32_STORE16, 0, ...unsigned(offset)];
 }
 
 /** Adds one to a 64-bit word. */
@@ -151,11 +163,16 @@ export function shiftLeft(a: I32, count: number): I32 {
   return [...a, ...constant(count), WASM.I32_SHL];
 }
 
+/** `a >>> count`. */
+export function shiftRight(a: I32, count: number): I32 {
+  return [...a, ...constant(count), WASM.I32_SHR_U];
+}
+
 /** The single bit `from` of `a`, moved to where the single bit `to` is. */
 export function moveBit(a: I32, from: number, to: number): I32 {
   const distance = Math.clz32(from) - Math.clz32(to);
   const bit = and(a, constant(from));
-  return distance >= 0 ? shiftLeft(bit, distance) : [...bit, ...constant(-distance), WASM.I32_SHR_U];
+  return distance >= 0 ? shiftLeft(bit, distance) : shiftRight(bit, -distance);
 }
 
 /** `bit` when `a` is not zero, otherwise 0. */

@@ -68,7 +68,8 @@ export const KVM_EXIT: StepId = step<HostVcpu>("kvm.handle-exit", (host) => {
 }, (host) => host.hasTurn);
 
 function countExit(host: HostVcpu, group: number): void {
-  host.memory.u64[((host.state + GROUPS) >>> 3) + group]++;
+  const word = ((host.state + GROUPS) >>> 3) + group;
+  host.memory.u64[word] = host.memory.u64[word] + 1n;
 }
 
 /** A write trap: KVM keeps a shadow of the register. */

@@ -44,7 +44,7 @@ const AP_REQUEST: number = HostVcpuState.at.ap_request;
 
 /** Dispatches a request by its exit code. */
 export const SERVE: StepId = step<HostVcpu>("kvm.serve-request", (host) => {
-  switch (Number(host.get64("sw_exit_code"))) {
+  switch (host.requestCode) {
     case EXIT.CPUID:
       return CPUID;
     case EXIT.MSR:
@@ -94,10 +94,10 @@ export const SERVE: StepId = step<HostVcpu>("kvm.serve-request", (host) => {
 /** CPUID. */
 const CPUID: StepId = step<HostVcpu>("kvm.emulate-cpuid", (host) => {
   const result = answerCpuid(host, host.low("rax"), host.low("rcx"), KVM_SIGNATURE);
-  host.set64("rax", BigInt(result[0]));
-  host.set64("rbx", BigInt(result[1]));
-  host.set64("rcx", BigInt(result[2]));
-  host.set64("rdx", BigInt(result[3]));
+  host.setLow("rax", result[0]);
+  host.setLow("rbx", result[1]);
+  host.setLow("rcx", result[2]);
+  host.setLow("rdx", result[3]);
   return FINISH;
 });
 
@@ -126,26 +126,30 @@ function portSize(info: number): number {
   return (info & ioio.size32) !== 0 ? 4 : 0;
 }
 
+/** Port of a port request. */
+function portNumber(info: number): number {
+  return info >>> IOIO_EXITINFO1.shift.port;
+}
+
 /** IN or OUT. */
 const PORT: StepId = step<HostVcpu>("kvm.port-access", (host) => {
   const info = host.low("sw_exit_info_1");
   const size = portSize(info);
-  const port = IOIO_EXITINFO1.get(info, "port");
+  const port = portNumber(info);
   if (size === 0) {
     replyMalformed(host, REASON.INVALID_INPUT);
   } else if ((info & ioio.in) !== 0) {
-    const value = host.services.devices.portIn(port, size) >>> 0;
-    host.set64("rax", BigInt(value));
-  } else if (host.services.devices.portOut(port, size, Number(host.get64("rax") & mask(size)) | 0) === DEVICE_BUSY) {
+    host.setLow("rax", host.services.devices.portIn(port, size) >>> 0);
+  } else if (host.services.devices.portOut(port, size, operand(host.low("rax"), size)) === DEVICE_BUSY) {
     host.services.waitForDevice();
     return PORT;
   }
   return FINISH;
 });
 
-/** All ones in `size` bytes. */
-function mask(size: number): bigint {
-  return (1n << BigInt(8 * size)) - 1n;
+/** The lowest `size` (1, 2, 4) bytes of `value`, as a device takes them. */
+function operand(value: number, size: number): number {
+  return size === 4 ? value | 0 : value & ((1 << (8 * size)) - 1);
 }
 
 // --- Scratch area ----------------------------------------------------------------------------------------------------
@@ -173,7 +177,7 @@ function mapScratchForString(host: HostVcpu): StepId {
 const STRING_ELEMENT: StepId = step<HostVcpu>("kvm.string-element", (host) => {
   const info = host.low("sw_exit_info_1");
   const size = portSize(info);
-  const port = IOIO_EXITINFO1.get(info, "port");
+  const port = portNumber(info);
   const index = host.get32("element");
   const { devices } = host.services;
   if ((info & ioio.in) !== 0) {
@@ -195,7 +199,7 @@ function mapScratchForMmio(host: HostVcpu): StepId {
     replyMalformed(host, REASON.INVALID_INPUT);
     return FINISH;
   }
-  const write = Number(host.get64("sw_exit_code")) === EXIT.MMIO_WRITE;
+  const write = host.requestCode === EXIT.MMIO_WRITE;
   return mapScratch(host, Number(size), write, MMIO);
 }
 
@@ -203,7 +207,7 @@ function mapScratchForMmio(host: HostVcpu): StepId {
 const MMIO: StepId = step<HostVcpu>("kvm.mmio-access", (host) => {
   const address = host.get64("sw_exit_info_1");
   const size = Number(host.get64("sw_exit_info_2"));
-  const write = Number(host.get64("sw_exit_code")) === EXIT.MMIO_WRITE;
+  const write = host.requestCode === EXIT.MMIO_WRITE;
   const lo = Number(address & U32) | 0;
   const hi = Number((address >> 32n) & U32) | 0;
   const { apic } = host.vp;
@@ -239,7 +243,7 @@ const READ_TSC: StepId = step<HostVcpu>("kvm.emulate-rdtsc", (host) => {
   const tsc = readTsc(host.vp.facilities, host.index);
   host.set64("rax", tsc & U32);
   host.set64("rdx", tsc >> 32n);
-  if (Number(host.get64("sw_exit_code")) === EXIT.RDTSCP) host.set64("rcx", 0n);
+  if (host.requestCode === EXIT.RDTSCP) host.set64("rcx", 0n);
   return FINISH;
 });
 

@@ -11,7 +11,7 @@ import { GHCB_PROTOCOL, GhcbExitResult, type GhcbMalformedInput, GhcbUsage } fro
 import { GHCB, GHCB_VALID_BIT, type GhcbValidField } from "../../layout/sev/ghcb.ts";
 import { GHCB_MSR } from "../../layout/sev/msr_protocol.ts";
 import { VMCB_CONTROL } from "../../layout/sev/vmcb.ts";
-import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/machine_memory.ts";
+import { PAGE_SHIFT } from "../../memory/machine_memory.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
 import { HOST_STOP, type HostField, type HostVcpu, HostVcpuState } from "../host_vcpu.ts";
 import { REQUESTS } from "./exit.ts";
@@ -24,30 +24,46 @@ import { malformedReason } from "./validate.ts";
 const vmcbAt = VMCB_CONTROL.at;
 const at = HostVcpuState.at;
 
+/** A field of the page, and where the host keeps its copy. */
+interface SharedField {
+  /** Byte offset in the page. */
+  readonly ghcb: number;
+  /** Byte offset in {@linkcode HostVcpuState}. */
+  readonly state: number;
+  /** Its bit of the bitmap. */
+  readonly bit: number;
+}
+
+function sharedField(field: HostField & GhcbValidField): SharedField {
+  return { ghcb: GHCB.at[field], state: at[field], bit: GHCB_VALID_BIT[field] };
+}
+
 /** Fields that KVM takes from the page, in its order; `always` whatever their valid bit says. */
-const SNAPSHOT: readonly { readonly field: HostField & GhcbValidField; readonly always: boolean }[] = [
-  { field: "rax", always: false },
-  { field: "rbx", always: false },
-  { field: "rcx", always: false },
-  { field: "rdx", always: false },
-  { field: "rsi", always: false },
-  { field: "cpl", always: false },
-  { field: "xcr0", always: false },
-  { field: "sw_exit_code", always: true },
-  { field: "sw_exit_info_1", always: true },
-  { field: "sw_exit_info_2", always: true },
-  { field: "sw_scratch", always: false },
-];
+const SNAPSHOT: readonly (SharedField & { readonly always: boolean; readonly byte: boolean })[] = ([
+  ["rax", false],
+  ["rbx", false],
+  ["rcx", false],
+  ["rdx", false],
+  ["rsi", false],
+  ["cpl", false],
+  ["xcr0", false],
+  ["sw_exit_code", true],
+  ["sw_exit_info_1", true],
+  ["sw_exit_info_2", true],
+  ["sw_scratch", false],
+] as const).map(([field, always]) => ({ ...sharedField(field), always, byte: field === "cpl" }));
 
 /** Fields of which the host keeps what it validated, for those who compare that with what it used. */
 export const VALIDATED = ["sw_exit_code", "sw_exit_info_1", "sw_exit_info_2", "sw_scratch"] as const;
 
 /** Registers that are written back with every reply (d7). */
-const REPLY_REGISTERS = ["rax", "rbx", "rcx", "rdx"] as const;
+const REPLY_REGISTERS: readonly SharedField[] = (["rax", "rbx", "rcx", "rdx"] as const).map(sharedField);
+/** What is written of a reply beside the registers, from fields of the host's state. */
+const REPLY_INFO_1: SharedField = { ...sharedField("sw_exit_info_1"), state: at.reply_info_1 };
+const REPLY_INFO_2: SharedField = { ...sharedField("sw_exit_info_2"), state: at.reply_info_2 };
 
-/** Whether the guest has marked `field` valid in the bitmap that the host copied. */
-export function isValid(host: HostVcpu, field: GhcbValidField): boolean {
-  const bit = GHCB_VALID_BIT[field];
+/** Whether the guest has marked a field valid in the bitmap that the host copied. */
+function isValid(host: HostVcpu, { bit }: SharedField): boolean {
   return (host.memory.u8[host.state + at.valid_bitmap + (bit >> 3)] & (1 << (bit & 7))) !== 0;
 }
 
@@ -77,28 +93,27 @@ export type MalformedReason = (typeof GhcbMalformedInput.values)[keyof typeof Gh
 
 /** The GHCB MSR says which protocol the guest uses. */
 export const READ_GHCB_MSR: StepId = step<HostVcpu>("kvm.read-ghcb-msr", (host) => {
-  const msr = host.port.load64(host.vmcb + vmcbAt.ghcb_gpa);
   host.count("requests");
-  if (GHCB_MSR.get(msr, "info") !== 0) return MSR_PROTOCOL;
-  host.set64("sw_scratch", msr);
-  return MAP_GHCB;
+  host.set64("sw_scratch", host.port.load64(host.vmcb + vmcbAt.ghcb_gpa));
+  return (host.low("sw_scratch") & GHCB_MSR.low.info) === 0 ? MAP_GHCB : MSR_PROTOCOL;
 });
 
 /** The page is mapped; an address without memory is logged and the guest goes on (d1, h15). */
 const MAP_GHCB: StepId = step<HostVcpu>("kvm.map-ghcb", (host) => {
-  const address = host.get64("sw_scratch");
+  const address = host.low("sw_scratch");
+  const page = address >>> PAGE_SHIFT;
   host.set32("ghcb", 0);
-  const page = address >> BigInt(PAGE_SHIFT);
-  if (address === 0n || page >= BigInt(host.sev.config.ramBytes / PAGE_SIZE)) {
+  if (address === 0 || host.high("sw_scratch") !== 0 || !host.sev.isRam(page)) {
     host.count("refused");
     return REQUESTS;
   }
   // A guest that has not registered the page is stopped (d4).
-  if (host.sev.rmp !== undefined && host.get64("registered") !== page + 1n) {
-    return host.stop(HOST_STOP.INVALID, address, HALTED);
+  const registered = host.low("registered") === page + 1 && host.high("registered") === 0;
+  if (host.sev.rmp !== undefined && !registered) return host.stop(HOST_STOP.INVALID, BigInt(address), HALTED);
+  host.set32("ghcb", address);
+  for (let index = 0; index < SNAPSHOT.length; index++) {
+    host.memory.u64[(host.state + SNAPSHOT[index].state) >>> 3] = 0n;
   }
-  host.set32("ghcb", Number(address));
-  for (const { field } of SNAPSHOT) host.set64(field, 0n);
   return COPY_BITMAP_LOW;
 });
 
@@ -116,14 +131,14 @@ const COPY_BITMAP_HIGH: StepId = step<HostVcpu>("kvm.copy-valid-bitmap-high", (h
 });
 
 function copyBitmap(host: HostVcpu, offset: number): void {
-  const value = host.guest.load64(host.get32("ghcb") + GHCB.at.valid_bitmap + offset);
-  host.memory.u64[(host.state + at.valid_bitmap + offset) >>> 3] = value;
+  const word = (host.state + at.valid_bitmap + offset) >>> 3;
+  host.memory.u64[word] = host.guest.load64(host.get32("ghcb") + GHCB.at.valid_bitmap + offset);
 }
 
 /** One field goes into the host's own memory. */
 const SNAPSHOT_FIELD: StepId = step<HostVcpu>("kvm.snapshot-field", (host) => {
   const index = nextField(host);
-  if (index < SNAPSHOT.length) readField(host, SNAPSHOT[index].field);
+  if (index < SNAPSHOT.length) readField(host, index);
   host.set32("field", index + 1);
   return index + 1 < SNAPSHOT.length ? SNAPSHOT_FIELD : READ_USAGE;
 });
@@ -131,13 +146,16 @@ const SNAPSHOT_FIELD: StepId = step<HostVcpu>("kvm.snapshot-field", (host) => {
 /** The first field from `field` on that is taken at all. */
 function nextField(host: HostVcpu): number {
   let index = host.get32("field");
-  while (index < SNAPSHOT.length && !SNAPSHOT[index].always && !isValid(host, SNAPSHOT[index].field)) index++;
+  while (index < SNAPSHOT.length && !SNAPSHOT[index].always && !isValid(host, SNAPSHOT[index])) index++;
   return index;
 }
 
-function readField(host: HostVcpu, field: HostField & GhcbValidField): void {
-  const where = host.get32("ghcb") + GHCB.at[field];
-  host.set64(field, field === "cpl" ? BigInt(host.guest.load8(where)) : host.guest.load64(where));
+function readField(host: HostVcpu, index: number): void {
+  const { ghcb, state, byte } = SNAPSHOT[index];
+  const where = host.get32("ghcb") + ghcb;
+  const word = (host.state + state) >>> 3;
+  if (byte) host.memory.u64[word] = BigInt(host.guest.load8(where));
+  else host.memory.u64[word] = host.guest.load64(where);
 }
 
 /** The page's format. */
@@ -165,7 +183,10 @@ const VALIDATE: StepId = step<HostVcpu>("kvm.validate-request", (host) => {
     return FINISH;
   }
   replyDone(host);
-  VALIDATED.forEach((field, k) => host.memory.u64[((host.state + at.validated) >>> 3) + k] = host.get64(field));
+  const { u64 } = host.memory;
+  for (let k = 0; k < VALIDATED.length; k++) {
+    u64[((host.state + at.validated) >>> 3) + k] = u64[(host.state + at[VALIDATED[k]]) >>> 3];
+  }
   if (host.vp.partition.policy(GHCB_READ) === GHCB_READ.is["in-place"]) {
     host.set32("field", 0);
     return READ_AGAIN;
@@ -176,7 +197,7 @@ const VALIDATE: StepId = step<HostVcpu>("kvm.validate-request", (host) => {
 /** The mistake that the snapshot avoids: fields are read a second time, after they were validated. */
 const READ_AGAIN: StepId = step<HostVcpu>("kvm.read-field-again", (host) => {
   const index = nextField(host);
-  if (index < SNAPSHOT.length) readField(host, SNAPSHOT[index].field);
+  if (index < SNAPSHOT.length) readField(host, index);
   host.set32("field", index + 1);
   return index + 1 < SNAPSHOT.length ? READ_AGAIN : SERVE;
 });
@@ -191,28 +212,26 @@ export const FINISH: StepId = step<HostVcpu>("kvm.unmap-scratch", (host) => {
 
 /** SW_EXITINFO1. */
 const WRITE_INFO_1: StepId = step<HostVcpu>("kvm.write-exit-info-1", (host) => {
-  return writeField(host, "sw_exit_info_1", host.get64("reply_info_1")) ? WRITE_INFO_2 : WRITE_FAULT;
+  return writeField(host, REPLY_INFO_1) ? WRITE_INFO_2 : WRITE_FAULT;
 });
 
 /** SW_EXITINFO2. */
 const WRITE_INFO_2: StepId = step<HostVcpu>("kvm.write-exit-info-2", (host) => {
-  return writeField(host, "sw_exit_info_2", host.get64("reply_info_2")) ? WRITE_REGISTER : WRITE_FAULT;
+  return writeField(host, REPLY_INFO_2) ? WRITE_REGISTER : WRITE_FAULT;
 });
 
 /** RAX, RBX, RCX, RDX, each with its valid bit, whatever the request was. */
 const WRITE_REGISTER: StepId = step<HostVcpu>("kvm.write-register", (host) => {
   const index = host.get32("field");
-  const register = REPLY_REGISTERS[index];
-  if (!writeField(host, register, host.get64(register))) return WRITE_FAULT;
+  if (!writeField(host, REPLY_REGISTERS[index])) return WRITE_FAULT;
   host.set32("field", index + 1);
   return index + 1 < REPLY_REGISTERS.length ? WRITE_REGISTER : REQUESTS;
 });
 
 /** Writes a field of the page and its valid bit; false when the write faults. */
-function writeField(host: HostVcpu, field: GhcbValidField, value: bigint): boolean {
+function writeField(host: HostVcpu, { ghcb, state, bit }: SharedField): boolean {
   const page = host.get32("ghcb");
-  if (!host.guest.store64(page + GHCB.at[field], value)) return false;
-  const bit = GHCB_VALID_BIT[field];
+  if (!host.guest.store64(page + ghcb, host.memory.u64[(host.state + state) >>> 3])) return false;
   const byte = page + GHCB.at.valid_bitmap + (bit >> 3);
   return host.guest.store8(byte, host.guest.load8(byte) | (1 << (bit & 7)));
 }

@@ -89,7 +89,7 @@ export class SevVp extends VirtualProcessor {
 
   /** Whose turn it is, TURN.HOST or TURN.GUEST. */
   get turn(): number {
-    return Atomics.load(this.memory.i32, (this.sevState + at.turn) >>> 2);
+    return this.port.load32(this.sevState + at.turn);
   }
 
   /** Exit code of the event that happened last. */
@@ -202,10 +202,11 @@ function exitKind(code: number): number {
 function writeExit(vp: SevVp, code: number): void {
   const { i32, u32, u64, u8 } = vp.memory;
   const { vmcb, cpuState, sevState } = vp;
-  u64[(vmcb + vmcbAt.exit_code) >>> 3] = BigInt.asUintN(64, BigInt(code));
+  i32[(vmcb + vmcbAt.exit_code) >>> 2] = code;
+  i32[((vmcb + vmcbAt.exit_code) >>> 2) + 1] = code >> 31;
   u64[(vmcb + vmcbAt.exit_info_1) >>> 3] = u64[(sevState + at.exit_info_1) >>> 3];
   u64[(vmcb + vmcbAt.exit_info_2) >>> 3] = u64[(sevState + at.exit_info_2) >>> 3];
-  u64[(vmcb + vmcbAt.exit_int_info) >>> 3] = interruptedEvent(vp);
+  noteInterruptedEvent(vp);
   u32[(vmcb + vmcbAt.event_inj) >>> 2] = 0;
   i32[(cpuState + cpuAt.event) >>> 2] = 0;
   const { interrupt_shadow, guest_interrupt_mask } = VMCB_INT_STATE.mask;
@@ -216,13 +217,13 @@ function writeExit(vp: SevVp, code: number): void {
 }
 
 /** EXITINTINFO: the event whose delivery the exit interrupted. A #VC is not told: its instruction raises it again. */
-function interruptedEvent(vp: SevVp): bigint {
-  const { i32, u32 } = vp.memory;
+function noteInterruptedEvent(vp: SevVp): void {
+  const { i32 } = vp.memory;
   const pending = i32[(vp.cpuState + cpuAt.event) >>> 2];
-  const vector = pending & 0xff;
-  if ((pending & EVENT_VALID) === 0 || vector === VECTOR_VC) return 0n;
-  const code = (pending & EVENT_HAS_ERROR) !== 0 ? u32[(vp.cpuState + cpuAt.event_error) >>> 2] : 0;
-  return (BigInt(code) << 32n) | BigInt(pending >>> 0);
+  const told = (pending & EVENT_VALID) !== 0 && (pending & 0xff) !== VECTOR_VC;
+  const word = (vp.vmcb + vmcbAt.exit_int_info) >>> 2;
+  i32[word] = told ? pending : 0;
+  i32[word + 1] = told && (pending & EVENT_HAS_ERROR) !== 0 ? i32[(vp.cpuState + cpuAt.event_error) >>> 2] : 0;
 }
 
 /** The host executes from here on. */
@@ -238,8 +239,9 @@ function handOver(vp: SevVp): StepId {
 function enter(vp: SevVp): number | undefined {
   const { memory, sev, vmcb, cpuState, sevState, port } = vp;
   const { i32, u32, u64, u8 } = memory;
-  const page = Number(u64[(vmcb + vmcbAt.vmsa_pa) >>> 3]);
-  const inMemory = page % PAGE_SIZE === 0 && page / PAGE_SIZE < sev.pages;
+  const page = u32[(vmcb + vmcbAt.vmsa_pa) >>> 2];
+  const above = u32[((vmcb + vmcbAt.vmsa_pa) >>> 2) + 1];
+  const inMemory = above === 0 && page % PAGE_SIZE === 0 && page / PAGE_SIZE < sev.pages;
   if (!inMemory || (sev.rmp !== undefined && !sev.rmp.isVmsa(port, page / PAGE_SIZE, GUEST_ASID))) return EXIT.INVALID;
   if (isBusy(memory, page)) return EXIT.VMSA_BUSY;
   if (invalidVmsa(memory, page, vp.protect) !== undefined) return EXIT.INVALID;
@@ -249,7 +251,7 @@ function enter(vp: SevVp): number | undefined {
 
   u32[(sevState + at.vmsa) >>> 2] = page;
   u32[(sevState + at.vmpl) >>> 2] = u8[page + VMSA.at.vmpl];
-  u64[(sevState + at.entries) >>> 3]++;
+  u64[(sevState + at.entries) >>> 3] = u64[(sevState + at.entries) >>> 3] + 1n;
   const word = cpuState >>> 2;
   const cr0 = i32[word + CR0];
   const cr3 = i32[word + CR3];
@@ -260,7 +262,8 @@ function enter(vp: SevVp): number | undefined {
     i32[word + EFER] === efer;
   if (!same || u8[vmcb + vmcbAt.tlb_ctl] !== 0) vp.cpu.flushCaches();
   const control = u32[(vmcb + vmcbAt.int_ctl) >>> 2];
-  u64[(cpuState + cpuAt.cr8) >>> 3] = BigInt(control & VMCB_INT_CTL.mask.v_tpr);
+  i32[(cpuState + cpuAt.cr8) >>> 2] = control & VMCB_INT_CTL.mask.v_tpr;
+  i32[((cpuState + cpuAt.cr8) >>> 2) + 1] = 0;
   i32[(cpuState + cpuAt.interrupt_shadow) >>> 2] = u32[(vmcb + vmcbAt.int_state) >>> 2] &
     VMCB_INT_STATE.mask.interrupt_shadow;
   i32[(cpuState + cpuAt.event) >>> 2] = injected;
@@ -280,17 +283,17 @@ const REFUSED = -1;
 
 /** The event that the VMCB asks to inject, in the form of `CpuState.event`; 0 for none, REFUSED for a forbidden one. */
 function injectedEvent(vp: SevVp, page: number): number {
-  const { u32, u64 } = vp.memory;
-  const features = u64[(page + VMSA.at.sev_features) >>> 3];
-  const { alternate_injection, restricted_injection } = SEV_FEATURES.mask;
+  const { u32 } = vp.memory;
+  const features = u32[(page + VMSA.at.sev_features) >>> 2];
+  const { alternate_injection, restricted_injection } = SEV_FEATURES.low;
   // With alternate injection only VMPL0 software injects, through the VMSA (a17).
-  const word = (features & alternate_injection) !== 0n
+  const word = (features & alternate_injection) !== 0
     ? takeVmsaEvent(vp, page)
     : u32[(vp.vmcb + vmcbAt.event_inj) >>> 2];
   if ((word & event.valid) === 0) return 0;
   const vector = VMCB_EVENT_INJ_LO.get(word, "vector");
   const type = VMCB_EVENT_INJ_LO.get(word, "type");
-  if ((features & restricted_injection) !== 0n && vector !== SEV_EXCEPTION.HV) return REFUSED;
+  if ((features & restricted_injection) !== 0 && vector !== SEV_EXCEPTION.HV) return REFUSED;
   const software = type === TYPE.SOFTWARE_INTERRUPT ||
     (type === TYPE.EXCEPTION && (vector === VECTOR_BP || vector === VECTOR_OF));
   const unknown = type === 1 || type > EVENT_TYPE_SOFTWARE || (type === TYPE.EXCEPTION && vector > 31);
