@@ -343,14 +343,12 @@ export class CpuMemory extends CpuTranslation {
     const user = this.cpl === 3;
     const upperLo = (lo + 8) | 0;
     const upperHi = (upperLo >>> 0) < 8 && this.longMode ? hi + 1 : hi;
-    // Both ends are translated before anything is written.
+    // Both pages are translated before anything is written.
     this.lookup(lo, hi, ACCESS_WRITE, user);
-    this.lookup(
-      (upperLo + 7) | 0,
-      ((upperLo + 7) >>> 0) < 7 && this.longMode ? upperHi + 1 : upperHi,
-      ACCESS_WRITE,
-      user,
-    );
+    if ((((lo + 15) ^ lo) & PAGE_MASK) !== 0) {
+      this.secondPage(lo, hi);
+      this.lookup(this.ea32[0], this.ea32[1], ACCESS_WRITE, user);
+    }
     const high = v64[1];
     this.writePages(lo, hi, 8, user);
     v64[0] = high;

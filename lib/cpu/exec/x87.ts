@@ -273,7 +273,9 @@ function loadMemory(source: MemorySource): Exec {
     startX87(cpu);
     if (!preparePush(cpu)) return;
     convertFormat(x87, EXTENDED80, second, true, x87Result);
-    if (!finish(cpu)) return;
+    finish(cpu);
+    // A denormal number is loaded whether its exception is masked or not; an invalid one is not.
+    if (x87.unmasked(x87.flags & FLAG_INVALID)) return;
     turnStack(cpu, -1);
     putRegister(cpu, 0, x87Result);
   };
@@ -291,10 +293,10 @@ export function advanceEa(cpu: Cpu, i: Insn, by: number): void {
 /** FLD m80: the bits as they are. */
 function loadExtended(cpu: Cpu, i: Insn): void {
   checkX87(cpu);
-  advanceEa(cpu, i, 8);
-  const signExponent = cpu.read16(i.segment, cpu.ea32[0], cpu.ea32[1]);
   cpu.load64(i);
   const significand = cpu.v64[0];
+  advanceEa(cpu, i, 8);
+  const signExponent = cpu.read16(i.segment, cpu.ea32[0], cpu.ea32[1]);
   startX87(cpu);
   if (!preparePush(cpu)) return;
   turnStack(cpu, -1);

@@ -165,10 +165,11 @@ const DECIMAL_BITS = 64;
 /** FBLD: digits that are not decimal count with the value of their four bits. */
 function fbld(cpu: Cpu, i: Insn): void {
   checkX87(cpu);
+  cpu.load64(i);
+  const low = cpu.v64[0];
   advanceEa(cpu, i, 8);
   const high = cpu.read16(i.segment, cpu.ea32[0], cpu.ea32[1]);
-  cpu.load64(i);
-  const packed = (BigInt(high & 0xff) << 64n) | cpu.v64[0];
+  const packed = (BigInt(high & 0xff) << 64n) | low;
   startX87(cpu);
   if (!preparePush(cpu)) return;
   let value = 0n;

@@ -16,6 +16,7 @@ import {
 } from "./environment.ts";
 import {
   bitLength,
+  EXTENDED80,
   type FloatFormat,
   type FloatResult,
   KIND_INFINITY,
@@ -43,7 +44,8 @@ export function convertFormat(
   if (a.kind === KIND_ZERO) return setZero(a.sign, out);
   if (a.denormal && signalsDenormal) {
     env.flags |= FLAG_DENORMAL;
-    if (env.unmasked(FLAG_DENORMAL)) return setZero(a.sign, out);
+    // SSE writes nothing then and reports nothing of the rounding; an x87 load is exact and takes place.
+    if (format !== EXTENDED80 && env.unmasked(FLAG_DENORMAL)) return setZero(a.sign, out);
   }
   roundPack(env, format, format.precision, a.sign, a.exponent, a.significand, false, out);
 }

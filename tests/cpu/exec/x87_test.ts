@@ -139,3 +139,17 @@ Deno.test("FPTAN pushes 1; FSIN of 2^63 sets C2 and leaves its operand", () => {
   assertEquals(execute(cpu, "d9 fe"), NONE);
   assertEquals([cpu.s16[(at.fx + 40) >> 1], cpu.s16[FSW] & 0x400], [0x3fff + 63, 0x400]);
 });
+
+Deno.test("a denormal number is loaded although its exception is not masked; a signalling NaN is not", () => {
+  const cpu = withPointer();
+  cpu.m16[DATA >> 1] = 0x37f & ~2;
+  cpu.m32[(DATA + 4) >> 2] = 0x0040_0000; // 2^-127
+  assertEquals(execute(cpu, FLDCW, "d9 43 04"), NONE); // FLD dword [ebx+4]
+  assertEquals(cpu.s16[FSW], 0x8082 | 7 << 11); // DE, ES and B, TOP 7
+  assertEquals(cpu.s16[(at.fx + 40) >> 1], 0x3fff - 127);
+  assertEquals(cpu.s64[(at.fx + 32) >> 3], 0x8000_0000_0000_0000n);
+  cpu.m16[DATA >> 1] = 0x37f & ~1;
+  cpu.m32[(DATA + 4) >> 2] = 0x7f80_0001;
+  assertEquals(execute(cpu, FNINIT, FLDCW, "d9 43 04"), NONE);
+  assertEquals([cpu.s16[FSW], cpu.s8[FTW]], [0x8081, 0]);
+});
