@@ -192,6 +192,16 @@ function all(features: Readonly<Record<string, number>>): number {
   return Object.values(features).reduce((bits, bit) => bits | bit, 0);
 }
 
+/** The words of leaves 1, 7 and 80000001. */
+const FEATURE_WORDS = {
+  edx: all(FEATURES_EDX),
+  ecx: all(FEATURES_ECX),
+  structuredEbx: all(STRUCTURED_EBX),
+  structuredEcx: all(STRUCTURED_ECX),
+  extendedEcx: all(EXTENDED_ECX),
+  extendedEdx: all(EXTENDED_EDX),
+} as const;
+
 /** The table of a machine with `vps` processors, one thread a core, all in one package. */
 export class MachineCpuid implements CpuidTable {
   readonly #vps: number;
@@ -224,11 +234,11 @@ export class MachineCpuid implements CpuidTable {
       case 0x1: {
         const ebx = (asker.apicId & 0xff) << 24 | Math.min(this.#vps, 0xff) << 16 | CLFLUSH_UNITS << 8;
         const htt = this.#vps > 1 ? 1 << 28 : 0;
-        const edx = asker.apicEnabled ? all(FEATURES_EDX) : all(FEATURES_EDX) & ~FEATURES_EDX.APIC;
-        return [CPU_SIGNATURE, ebx, all(FEATURES_ECX), edx | htt];
+        const edx = asker.apicEnabled ? FEATURE_WORDS.edx : FEATURE_WORDS.edx & ~FEATURES_EDX.APIC;
+        return [CPU_SIGNATURE, ebx, FEATURE_WORDS.ecx, edx | htt];
       }
       case 0x7:
-        return subleaf === 0 ? [0, all(STRUCTURED_EBX), all(STRUCTURED_ECX), 0] : ZERO;
+        return subleaf === 0 ? [0, FEATURE_WORDS.structuredEbx, FEATURE_WORDS.structuredEcx, 0] : ZERO;
       case 0xb:
         return this.#topology(subleaf, asker);
       case 0x15: // the TSC runs at the crystal's frequency
@@ -271,9 +281,9 @@ export class MachineCpuid implements CpuidTable {
       case EXTENDED_BASE:
         return [PROCESSOR_TOPOLOGY, VENDOR.ebx, VENDOR.ecx, VENDOR.edx];
       case 0x8000_0001: {
-        const repeated = all(FEATURES_EDX) & REPEATED_EDX & (asker.apicEnabled ? ~0 : ~FEATURES_EDX.APIC);
-        const ecx = this.#vps > 1 ? all(EXTENDED_ECX) : all(EXTENDED_ECX) & ~EXTENDED_ECX.CMP_LEGACY;
-        return [CPU_SIGNATURE, 0, ecx, repeated | all(EXTENDED_EDX)];
+        const repeated = FEATURE_WORDS.edx & REPEATED_EDX & (asker.apicEnabled ? ~0 : ~FEATURES_EDX.APIC);
+        const ecx = this.#vps > 1 ? FEATURE_WORDS.extendedEcx : FEATURE_WORDS.extendedEcx & ~EXTENDED_ECX.CMP_LEGACY;
+        return [CPU_SIGNATURE, 0, ecx, repeated | FEATURE_WORDS.extendedEdx];
       }
       case 0x8000_0002:
       case 0x8000_0003:
