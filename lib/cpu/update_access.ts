@@ -259,6 +259,21 @@ export class CpuUpdate extends CpuMemory {
 
   /** Pushes `v64[0]`. */
   push64(): void {
+    const g = this.g32;
+    const sp = g[RSP * 2];
+    // 64-bit code, a stack whose page is known, and no carry into the high half.
+    if (this.long64 && (sp >>> 0) >= 8) {
+      const lo = (sp - 8) | 0;
+      const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbWrite;
+      const tlb = this.tlb;
+      const offset = (lo + tlb[t + 2]) | 0;
+      if (tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === g[RSP * 2 + 1] && (offset & 7) === 0) {
+        this.m64[offset >> 3] = this.v64[0];
+        if (((offset - this.codeLo) >>> 0) < this.codeSpan) this.stop |= STOP_SMC;
+        g[RSP * 2] = lo;
+        return;
+      }
+    }
     this.stackOffset(-8);
     this.write64(SS, this.ea32[0], this.ea32[1]);
     this.moveStack(-8);
@@ -282,6 +297,19 @@ export class CpuUpdate extends CpuMemory {
 
   /** Pops 64 bits into `v64[0]`. */
   pop64(): void {
+    const g = this.g32;
+    const lo = g[RSP * 2];
+    // As in a push: an aligned stack pointer carries into its high half only from the last place.
+    if (this.long64 && lo !== -8) {
+      const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbRead;
+      const tlb = this.tlb;
+      const offset = (lo + tlb[t + 2]) | 0;
+      if (tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === g[RSP * 2 + 1] && (offset & 7) === 0) {
+        this.v64[0] = this.m64[offset >> 3];
+        g[RSP * 2] = lo + 8;
+        return;
+      }
+    }
     this.stackOffset(0);
     this.read64(SS, this.ea32[0], this.ea32[1]);
     this.moveStack(8);

@@ -59,40 +59,52 @@ function operation(kind: number, immediate: boolean): ExecBySize {
       setCf(cpu, (a & mask) !== 0 ? 1 : 0);
     },
     64: (cpu, i) => {
-      const { v64 } = cpu;
       const offset = immediate ? i.immLo : cpu.g32[i.reg << 1];
-      const mask = 1n << BigInt(offset & 63);
+      // The half that holds the bit, and its place there.
+      const half = (offset >> 5) & 1;
+      const mask = 1 << (offset & 31);
       if (!i.mem) {
-        const a = cpu.g64[i.rm];
-        if (kind !== BT) cpu.g64[i.rm] = kind === BTS ? a | mask : kind === BTR ? a & ~mask : a ^ mask;
-        setCf(cpu, (a & mask) !== 0n ? 1 : 0);
+        const word = (i.rm << 1) + half;
+        const a = cpu.g32[word];
+        if (kind !== BT) cpu.g32[word] = change(kind, a, mask);
+        setCf(cpu, (a & mask) !== 0 ? 1 : 0);
+        return;
+      }
+      if (immediate) {
+        change64(cpu, i, kind, half, mask);
         return;
       }
       // The address is base + 8 * (offset >> 6), in 64 bits.
       const high = cpu.g32[(i.reg << 1) + 1];
-      const lo = immediate ? 0 : ((offset >>> 6) | (high << 26)) << 3;
-      const hi = immediate ? 0 : high >> 3;
+      const lo = ((offset >>> 6) | (high << 26)) << 3;
+      const hi = high >> 3;
       const { dispLo, dispHi } = i;
       const sum = (dispLo + lo) | 0;
       displace(i, sum, (dispHi + hi + ((sum >>> 0) < (lo >>> 0) ? 1 : 0)) | 0);
-      let a = 0n;
       try {
-        if (kind === BT) {
-          cpu.load64(i);
-          a = v64[0];
-        } else {
-          do {
-            cpu.rmwLoad64(i);
-            a = v64[0];
-            v64[2] = kind === BTS ? a | mask : kind === BTR ? a & ~mask : a ^ mask;
-          } while (!cpu.rmwCommit64(i));
-        }
+        change64(cpu, i, kind, half, mask);
       } finally {
         displace(i, dispLo, dispHi);
       }
-      setCf(cpu, (a & mask) !== 0n ? 1 : 0);
     },
   };
+}
+
+/** Changes the bit `mask` of one half of the 64-bit memory operand as the operation says; CF is what it was. */
+function change64(cpu: Cpu, i: Insn, kind: number, half: number, mask: number): void {
+  const { v32 } = cpu;
+  if (kind === BT) {
+    cpu.load64(i);
+  } else {
+    do {
+      cpu.rmwLoad64(i);
+      // The new value is v64[2].
+      v32[4] = v32[0];
+      v32[5] = v32[1];
+      v32[4 + half] = change(kind, v32[half], mask);
+    } while (!cpu.rmwCommit64(i));
+  }
+  setCf(cpu, (v32[half] & mask) !== 0 ? 1 : 0);
 }
 
 /** The 16- or 32-bit word at the operand's address plus `bytes`, changed as the operation says; returns the old value. */
