@@ -59,8 +59,8 @@ const NO_BYTES = new Uint8Array(0);
 /** Notes the bytes that `block` was decoded from. */
 export function rememberBytes(block: Block, bytes: Uint8Array): void {
   const { place, length } = block;
-  const first = place >> 2;
-  const count = ((place + length - 1) >> 2) - first + 1;
+  const first = place >>> 2;
+  const count = ((place + length - 1) >>> 2) - first + 1;
   const words = new Int32Array(count);
   new Uint8Array(words.buffer).set(bytes.subarray(0, length), place & 3);
   block.firstWord = first;

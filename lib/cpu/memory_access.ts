@@ -136,7 +136,7 @@ export class CpuMemory extends CpuTranslation {
     }
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbRead;
     const tlb = this.tlb;
-    if (tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === hi) return this.m8[(lo + tlb[t + 2]) | 0];
+    if (tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === hi) return this.m8[(lo + tlb[t + 2]) >>> 0];
     this.checkCanonical(segment, lo, hi, 1);
     this.readPages(lo, hi, 1, this.cpl === 3);
     return this.v8[0];
@@ -152,8 +152,8 @@ export class CpuMemory extends CpuTranslation {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbRead;
     const tlb = this.tlb;
     if (tlb[t] === ((lo + 1) & PAGE_MASK) && tlb[t + 1] === hi) {
-      const offset = (lo + tlb[t + 2]) | 0;
-      return (offset & 1) === 0 ? this.m16[offset >> 1] : this.dv.getUint16(offset, true);
+      const offset = (lo + tlb[t + 2]) >>> 0;
+      return (offset & 1) === 0 ? this.m16[offset >>> 1] : this.dv.getUint16(offset, true);
     }
     this.checkCanonical(segment, lo, hi, 2);
     this.readPages(lo, hi, 2, this.cpl === 3);
@@ -170,8 +170,8 @@ export class CpuMemory extends CpuTranslation {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbRead;
     const tlb = this.tlb;
     if (tlb[t] === ((lo + 3) & PAGE_MASK) && tlb[t + 1] === hi) {
-      const offset = (lo + tlb[t + 2]) | 0;
-      return (offset & 3) === 0 ? this.m32[offset >> 2] : this.dv.getInt32(offset, true);
+      const offset = (lo + tlb[t + 2]) >>> 0;
+      return (offset & 3) === 0 ? this.m32[offset >>> 2] : this.dv.getInt32(offset, true);
     }
     this.checkCanonical(segment, lo, hi, 4);
     this.readPages(lo, hi, 4, this.cpl === 3);
@@ -188,8 +188,8 @@ export class CpuMemory extends CpuTranslation {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbRead;
     const tlb = this.tlb;
     if (tlb[t] === ((lo + 7) & PAGE_MASK) && tlb[t + 1] === hi) {
-      const offset = (lo + tlb[t + 2]) | 0;
-      this.v64[0] = (offset & 7) === 0 ? this.m64[offset >> 3] : this.dv.getBigUint64(offset, true);
+      const offset = (lo + tlb[t + 2]) >>> 0;
+      this.v64[0] = (offset & 7) === 0 ? this.m64[offset >>> 3] : this.dv.getBigUint64(offset, true);
       return;
     }
     this.checkCanonical(segment, lo, hi, 8);
@@ -207,10 +207,10 @@ export class CpuMemory extends CpuTranslation {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbRead;
     const tlb = this.tlb;
     if (tlb[t] === ((lo + 15) & PAGE_MASK) && tlb[t + 1] === hi && !(aligned && (lo & 15) !== 0)) {
-      const offset = (lo + tlb[t + 2]) | 0;
+      const offset = (lo + tlb[t + 2]) >>> 0;
       if ((offset & 7) === 0) {
-        v64[0] = this.m64[offset >> 3];
-        v64[1] = this.m64[(offset >> 3) + 1];
+        v64[0] = this.m64[offset >>> 3];
+        v64[1] = this.m64[(offset >>> 3) + 1];
       } else {
         v64[0] = this.dv.getBigUint64(offset, true);
         v64[1] = this.dv.getBigUint64(offset + 8, true);
@@ -241,7 +241,7 @@ export class CpuMemory extends CpuTranslation {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbWrite;
     const tlb = this.tlb;
     if (tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === hi) {
-      const offset = (lo + tlb[t + 2]) | 0;
+      const offset = (lo + tlb[t + 2]) >>> 0;
       this.m8[offset] = value;
       if (((offset - this.codeLo) >>> 0) < this.codeSpan) this.stop |= STOP_SMC;
       return;
@@ -262,8 +262,8 @@ export class CpuMemory extends CpuTranslation {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbWrite;
     const tlb = this.tlb;
     if (tlb[t] === ((lo + 1) & PAGE_MASK) && tlb[t + 1] === hi) {
-      const offset = (lo + tlb[t + 2]) | 0;
-      if ((offset & 1) === 0) this.m16[offset >> 1] = value;
+      const offset = (lo + tlb[t + 2]) >>> 0;
+      if ((offset & 1) === 0) this.m16[offset >>> 1] = value;
       else this.dv.setUint16(offset, value & 0xffff, true);
       if (((offset - this.codeLo) >>> 0) < this.codeSpan) this.stop |= STOP_SMC;
       return;
@@ -284,8 +284,8 @@ export class CpuMemory extends CpuTranslation {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbWrite;
     const tlb = this.tlb;
     if (tlb[t] === ((lo + 3) & PAGE_MASK) && tlb[t + 1] === hi) {
-      const offset = (lo + tlb[t + 2]) | 0;
-      if ((offset & 3) === 0) this.m32[offset >> 2] = value;
+      const offset = (lo + tlb[t + 2]) >>> 0;
+      if ((offset & 3) === 0) this.m32[offset >>> 2] = value;
       else this.dv.setInt32(offset, value, true);
       if (((offset - this.codeLo) >>> 0) < this.codeSpan) this.stop |= STOP_SMC;
       return;
@@ -306,8 +306,8 @@ export class CpuMemory extends CpuTranslation {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbWrite;
     const tlb = this.tlb;
     if (tlb[t] === ((lo + 7) & PAGE_MASK) && tlb[t + 1] === hi) {
-      const offset = (lo + tlb[t + 2]) | 0;
-      if ((offset & 7) === 0) this.m64[offset >> 3] = this.v64[0];
+      const offset = (lo + tlb[t + 2]) >>> 0;
+      if ((offset & 7) === 0) this.m64[offset >>> 3] = this.v64[0];
       else this.dv.setBigUint64(offset, this.v64[0], true);
       if (((offset - this.codeLo) >>> 0) < this.codeSpan) this.stop |= STOP_SMC;
       return;
@@ -327,10 +327,10 @@ export class CpuMemory extends CpuTranslation {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbWrite;
     const tlb = this.tlb;
     if (tlb[t] === ((lo + 15) & PAGE_MASK) && tlb[t + 1] === hi && !(aligned && (lo & 15) !== 0)) {
-      const offset = (lo + tlb[t + 2]) | 0;
+      const offset = (lo + tlb[t + 2]) >>> 0;
       if ((offset & 7) === 0) {
-        this.m64[offset >> 3] = v64[0];
-        this.m64[(offset >> 3) + 1] = v64[1];
+        this.m64[offset >>> 3] = v64[0];
+        this.m64[(offset >>> 3) + 1] = v64[1];
       } else {
         this.dv.setBigUint64(offset, v64[0], true);
         this.dv.setBigUint64(offset + 8, v64[1], true);
@@ -522,7 +522,7 @@ export class CpuMemory extends CpuTranslation {
   placeOf(lo: number, hi: number, table: number): number {
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + table;
     const tlb = this.tlb;
-    return tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === hi ? (lo + tlb[t + 2]) | 0 : -1;
+    return tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === hi ? (lo + tlb[t + 2]) >>> 0 : -1;
   }
 
   /** Notes that `size` bytes at an offset were written: the running block may be among them. */

@@ -174,7 +174,7 @@ export class CpuTranslation extends CpuFlags {
     const table = access === ACCESS_READ ? TLB_READ : access === ACCESS_WRITE ? TLB_WRITE : TLB_FETCH;
     const t = (((lo >>> 12) & INDEX_MASK) << 2) + table + (user ? TLB_USER : 0);
     const tlb = this.tlb;
-    if (tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === hi) return (lo + tlb[t + 2]) | 0;
+    if (tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === hi) return (lo + tlb[t + 2]) >>> 0;
     return this.translate(lo, hi, access, user);
   }
 
@@ -191,14 +191,14 @@ export class CpuTranslation extends CpuFlags {
         v64[0] = BigInt(this.m8[offset]);
         return;
       case 2:
-        v64[0] = BigInt((offset & 1) === 0 ? this.m16[offset >> 1] : this.dv.getUint16(offset, true));
+        v64[0] = BigInt((offset & 1) === 0 ? this.m16[offset >>> 1] : this.dv.getUint16(offset, true));
         return;
       case 4:
-        this.v32[0] = (offset & 3) === 0 ? this.m32[offset >> 2] : this.dv.getInt32(offset, true);
+        this.v32[0] = (offset & 3) === 0 ? this.m32[offset >>> 2] : this.dv.getInt32(offset, true);
         this.v32[1] = 0;
         return;
       default:
-        v64[0] = (offset & 7) === 0 ? this.m64[offset >> 3] : this.dv.getBigUint64(offset, true);
+        v64[0] = (offset & 7) === 0 ? this.m64[offset >>> 3] : this.dv.getBigUint64(offset, true);
     }
   }
 
@@ -210,15 +210,15 @@ export class CpuTranslation extends CpuFlags {
         this.m8[offset] = this.v8[0];
         return;
       case 2:
-        if ((offset & 1) === 0) this.m16[offset >> 1] = this.v32[0];
+        if ((offset & 1) === 0) this.m16[offset >>> 1] = this.v32[0];
         else this.dv.setUint16(offset, this.v32[0] & 0xffff, true);
         return;
       case 4:
-        if ((offset & 3) === 0) this.m32[offset >> 2] = this.v32[0];
+        if ((offset & 3) === 0) this.m32[offset >>> 2] = this.v32[0];
         else this.dv.setInt32(offset, this.v32[0], true);
         return;
       default:
-        if ((offset & 7) === 0) this.m64[offset >> 3] = this.v64[0];
+        if ((offset & 7) === 0) this.m64[offset >>> 3] = this.v64[0];
         else this.dv.setBigUint64(offset, this.v64[0], true);
     }
   }

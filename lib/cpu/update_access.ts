@@ -50,7 +50,7 @@ export class CpuUpdate extends CpuMemory {
     const tlb = this.tlb;
     let offset = -1;
     if (tlb[t] === ((lo + size - 1) & PAGE_MASK) && tlb[t + 1] === hi) {
-      offset = (lo + tlb[t + 2]) | 0;
+      offset = (lo + tlb[t + 2]) >>> 0;
     } else {
       if (this.watching) noteDataAccess(this as unknown as Cpu, lo, hi, size, true);
       this.checkCanonical(i.segment, lo, hi, size);
@@ -72,7 +72,7 @@ export class CpuUpdate extends CpuMemory {
 
   /** Takes the lock word. */
   #takeSplitLock(): void {
-    const word = this.splitLock >> 2;
+    const word = this.splitLock >>> 2;
     while (Atomics.compareExchange(this.m32, word, 0, 1) !== 0) {
       // Another processor holds it for the length of one access.
     }
@@ -81,7 +81,7 @@ export class CpuUpdate extends CpuMemory {
   /** Gives the lock word back. */
   #giveSplitLock(): void {
     this.#rmwSplit = false;
-    Atomics.store(this.m32, this.splitLock >> 2, 0);
+    Atomics.store(this.m32, this.splitLock >>> 2, 0);
   }
 
   /** Gives the lock word back when an access of a locked operand was left by an exception or exit. */
@@ -113,7 +113,7 @@ export class CpuUpdate extends CpuMemory {
   /** Reads the operand that `rmwCommit16` will write, zero-extended. */
   rmwLoad16(i: Insn, locked: boolean = i.lock): number {
     const offset = this.#rmwBegin(i, 2, locked);
-    if (offset >= 0) return (offset & 1) === 0 ? this.m16[offset >> 1] : this.dv.getUint16(offset, true);
+    if (offset >= 0) return (offset & 1) === 0 ? this.m16[offset >>> 1] : this.dv.getUint16(offset, true);
     this.readPages(this.#rmwLo, this.#rmwHi, 2, this.cpl === 3);
     return this.v32[0] & 0xffff;
   }
@@ -132,16 +132,16 @@ export class CpuUpdate extends CpuMemory {
       return true;
     }
     if (locked) {
-      return Atomics.compareExchange(this.m16, offset >> 1, old & 0xffff, value & 0xffff) === (old & 0xffff);
+      return Atomics.compareExchange(this.m16, offset >>> 1, old & 0xffff, value & 0xffff) === (old & 0xffff);
     }
-    this.m16[offset >> 1] = value;
+    this.m16[offset >>> 1] = value;
     return true;
   }
 
   /** Reads the operand that `rmwCommit32` will write, signed. */
   rmwLoad32(i: Insn, locked: boolean = i.lock): number {
     const offset = this.#rmwBegin(i, 4, locked);
-    if (offset >= 0) return (offset & 3) === 0 ? this.m32[offset >> 2] : this.dv.getInt32(offset, true);
+    if (offset >= 0) return (offset & 3) === 0 ? this.m32[offset >>> 2] : this.dv.getInt32(offset, true);
     this.readPages(this.#rmwLo, this.#rmwHi, 4, this.cpl === 3);
     return this.v32[0];
   }
@@ -159,8 +159,8 @@ export class CpuUpdate extends CpuMemory {
       if (this.#rmwSplit) this.#giveSplitLock();
       return true;
     }
-    if (locked) return Atomics.compareExchange(this.m32, offset >> 2, old | 0, value | 0) === (old | 0);
-    this.m32[offset >> 2] = value;
+    if (locked) return Atomics.compareExchange(this.m32, offset >>> 2, old | 0, value | 0) === (old | 0);
+    this.m32[offset >>> 2] = value;
     return true;
   }
 
@@ -168,7 +168,7 @@ export class CpuUpdate extends CpuMemory {
   rmwLoad64(i: Insn, locked: boolean = i.lock): void {
     const offset = this.#rmwBegin(i, 8, locked);
     if (offset >= 0) {
-      this.v64[0] = (offset & 7) === 0 ? this.m64[offset >> 3] : this.dv.getBigUint64(offset, true);
+      this.v64[0] = (offset & 7) === 0 ? this.m64[offset >>> 3] : this.dv.getBigUint64(offset, true);
       return;
     }
     this.readPages(this.#rmwLo, this.#rmwHi, 8, this.cpl === 3);
@@ -188,8 +188,8 @@ export class CpuUpdate extends CpuMemory {
       if (this.#rmwSplit) this.#giveSplitLock();
       return true;
     }
-    if (locked) return Atomics.compareExchange(this.m64, offset >> 3, v64[0], v64[2]) === v64[0];
-    this.m64[offset >> 3] = v64[2];
+    if (locked) return Atomics.compareExchange(this.m64, offset >>> 3, v64[0], v64[2]) === v64[0];
+    this.m64[offset >>> 3] = v64[2];
     return true;
   }
 
@@ -266,9 +266,9 @@ export class CpuUpdate extends CpuMemory {
       const lo = (sp - 8) | 0;
       const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbWrite;
       const tlb = this.tlb;
-      const offset = (lo + tlb[t + 2]) | 0;
+      const offset = (lo + tlb[t + 2]) >>> 0;
       if (tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === g[RSP * 2 + 1] && (offset & 7) === 0) {
-        this.m64[offset >> 3] = this.v64[0];
+        this.m64[offset >>> 3] = this.v64[0];
         if (((offset - this.codeLo) >>> 0) < this.codeSpan) this.stop |= STOP_SMC;
         g[RSP * 2] = lo;
         return;
@@ -303,9 +303,9 @@ export class CpuUpdate extends CpuMemory {
     if (this.long64 && lo !== -8) {
       const t = (((lo >>> 12) & INDEX_MASK) << 2) + this.tlbRead;
       const tlb = this.tlb;
-      const offset = (lo + tlb[t + 2]) | 0;
+      const offset = (lo + tlb[t + 2]) >>> 0;
       if (tlb[t] === (lo & PAGE_MASK) && tlb[t + 1] === g[RSP * 2 + 1] && (offset & 7) === 0) {
-        this.v64[0] = this.m64[offset >> 3];
+        this.v64[0] = this.m64[offset >>> 3];
         g[RSP * 2] = lo + 8;
         return;
       }
