@@ -8,8 +8,9 @@ import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { takeFusedSteps } from "../../machine/fused_steps.ts";
 import type { Machine } from "../../machine/machine.ts";
 import { timeMessages } from "./message_limit.ts";
+import { compareWithBare, measureSev, type SevBenchPlatform } from "./sev_exits.ts";
 import { measureSidecar, WORKER_NAMES } from "./sidecar_exits.ts";
-import { type BenchPlatform, type Workload, workloadMachine, WORKLOADS } from "./workloads.ts";
+import { type BenchPlatform, type Workload, workloadMachine } from "./workloads.ts";
 
 /** Rounds of a measurement; the median counts. */
 const ROUNDS = 9;
@@ -31,12 +32,21 @@ export interface BenchResult {
   readonly instructions_per_second?: number;
   /** Nanoseconds of one exit, from guest instruction to next guest instruction, or of one instruction. */
   readonly cost_ns: number;
-  /** What the cost is compared with: writing one message, a round trip between two threads, or nothing. */
-  readonly limit: "message" | "pingpong" | null;
+  /**
+   * What the cost is compared with: writing one message; a round trip between two threads; the exit on `bare` and the
+   * handler's instructions; an instruction on `bare`; or nothing.
+   */
+  readonly limit: "message" | "pingpong" | "bare-and-handler" | "bare" | null;
   /** Nanoseconds of the limit, measured in the same rounds. */
   readonly limit_ns: number | null;
   /** Cost divided by limit. */
   readonly ratio: number | null;
+  /** Nanoseconds of the same exit on `bare`, where the guest's own handler puts it to the host. */
+  readonly bare_ns?: number;
+  /** Instructions that the handler executes for one exit. */
+  readonly handler_instructions?: number;
+  /** Nanoseconds of one of the handler's instructions on `bare`. */
+  readonly instruction_ns?: number;
   /** Names of the workers in which the VMM and the VP run, where these are two. */
   readonly workers?: { readonly vmm: string; readonly vp: string };
   /** Sleeps of both workers in an exit. */
@@ -49,6 +59,7 @@ export interface BenchResult {
 
 /** Measures one workload on any platform. Throws `Error` when its guest does not do what it is made for. */
 export async function measure(platform: BenchPlatform, workload: Workload, quick: boolean): Promise<BenchResult> {
+  if (platform === "sev-es" || platform === "snp") return measureEncrypted(platform, workload, quick);
   if (platform !== "sidecar") return measureInThread(platform, workload, quick);
   const result = await measureSidecar(workload, quick);
   return {
@@ -63,6 +74,37 @@ export async function measure(platform: BenchPlatform, workload: Workload, quick
     wakeups_per_exit: result.wakeupsPerExit,
     parked_cost_ns: result.parkedCostNs,
     parked_wakeups_per_exit: result.parkedWakeupsPerExit,
+  };
+}
+
+/** Measures one workload of an encrypted guest. */
+function measureEncrypted(platform: SevBenchPlatform, workload: Workload, quick: boolean): BenchResult {
+  const size = { rounds: ROUNDS, ...(quick ? QUICK : FULL) };
+  if (workload.exit === undefined) {
+    const { costNs, bareNs } = compareWithBare(platform, workload, size);
+    return {
+      platform,
+      workload: workload.name,
+      instructions_per_second: NS_PER_S / costNs,
+      cost_ns: costNs,
+      limit: "bare",
+      limit_ns: bareNs,
+      ratio: costNs / bareNs,
+    };
+  }
+  const { costNs, bareNs, handlerInstructions, instructionNs } = measureSev(platform, workload, size);
+  const limit = bareNs + handlerInstructions * instructionNs;
+  return {
+    platform,
+    workload: workload.name,
+    exits_per_second: NS_PER_S / costNs,
+    cost_ns: costNs,
+    limit: "bare-and-handler",
+    limit_ns: limit,
+    ratio: costNs / limit,
+    bare_ns: bareNs,
+    handler_instructions: handlerInstructions,
+    instruction_ns: instructionNs,
   };
 }
 
@@ -122,9 +164,4 @@ function measureInThread(platform: BenchPlatform, workload: Workload, quick: boo
     limit_ns: limit,
     ratio: limit === null ? null : cost / limit,
   };
-}
-
-/** The workloads of `bench exits` or of `bench guest`. */
-export function workloads(of: "exits" | "guest"): readonly Workload[] {
-  return WORKLOADS.filter(({ exit }) => (exit !== undefined) === (of === "exits"));
 }

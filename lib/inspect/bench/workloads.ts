@@ -7,10 +7,11 @@ import { assemble } from "../../guest/assembler/assemble.ts";
 import { parseImage } from "../../guest/image.ts";
 import { loadGuest } from "../../machine/load.ts";
 import { Machine } from "../../machine/machine.ts";
+import { isEncrypted } from "../../machine/sev_platform.ts";
 import type { ExitKind } from "../../hypervisor/vp_state.ts";
 
 /** The platforms that are measured; one more is one more word here. */
-export const BENCH_PLATFORMS = ["kernel", "bare", "sidecar"] as const;
+export const BENCH_PLATFORMS = ["kernel", "bare", "sidecar", "sev-es", "snp"] as const;
 /** One of them. */
 export type BenchPlatform = (typeof BENCH_PLATFORMS)[number];
 
@@ -31,6 +32,16 @@ const UNROLLED = 16;
 const repeated = (line: string): string => `${line}\n`.repeat(UNROLLED);
 const loop = (start: string, body: string): string => `${start}\nagain:\n${repeated(body)}jmp again\n`;
 
+/** What the #VC handler of an encrypted guest is measured with, for each exit that is: by the name of its workload. */
+export const SEV_EXITS = {
+  cpuid: { code: "EXIT_CPUID", instruction: "cpuid" },
+  out: { code: "EXIT_IOIO", instruction: "out dx, al" },
+} as const;
+/** A workload of an encrypted guest that leaves. */
+export type SevExit = keyof typeof SEV_EXITS;
+
+/** Where a measured #VC handler has its stack, GHCB and block. */
+export const HANDLER_PLACES = { stackTop: 0x1f0000, ghcb: 0x200000, block: 0x201000 } as const;
 /** Where the code of `bench` guests starts, where the HLT guest's interrupt handler lies, and its IDT and stack. */
 const ORIGIN = 0x100000;
 const IDT = 0x200000;
@@ -79,9 +90,9 @@ handler:
   iretq
 `;
 
-/** A 64-bit linear congruential generator with a store and a branch. */
+/** A 64-bit linear congruential generator with a store and a branch. Its number lies in the image: that memory is there on every platform. */
 const COMPUTES = `
-  mov rbx, 0x200000
+  mov rbx, number
   mov rcx, 0x5851f42d4c957f2d
   mov rdx, 0x14057b7ef767814f
 again:
@@ -91,6 +102,9 @@ again:
   dec rsi
   jnz again
   jmp again
+  align 64, 0
+number:
+  dq 0
 `;
 
 /** Instructions of the guest that ends the loop are counted with those of the exits. Port 80 belongs to no device. */
@@ -103,6 +117,14 @@ export const WORKLOADS: readonly Workload[] = [
   { name: "hlt", source: HALTS, exit: "hlt", message: false },
   { name: "compute", source: COMPUTES, message: false },
 ];
+
+/** The workloads of `bench exits` or of `bench guest` on a platform; a guest without #VC handlers makes no exits there. */
+export function workloadsOf(of: "exits" | "guest", platform: BenchPlatform): readonly Workload[] {
+  return WORKLOADS.filter(({ name, exit }) => {
+    if ((exit !== undefined) !== (of === "exits")) return false;
+    return exit === undefined || !isEncrypted({ platform }) || Object.hasOwn(SEV_EXITS, name);
+  });
+}
 
 /** Guest RAM of a measured machine. */
 const RAM_BYTES = 16 << 20;
@@ -118,6 +140,7 @@ export function workloadMachine(platform: BenchPlatform, workload: Workload): Ma
     ramBytes: RAM_BYTES,
     devices: "pc",
     recordExits: false,
+    ...(isEncrypted({ platform }) ? { hostPlacement: "processor" } : {}),
   }, false);
   const { bytes } = assemble(`bits 64\n${workload.source}`, { origin: ORIGIN, bits: 64 });
   loadGuest(machine, parseImage(bytes, workload.name, { mode: "long" }));
