@@ -101,6 +101,15 @@ export function record(engine: Engine, choices: readonly Choice[], of: Recording
   return { ...schedule, digest: digest(schedule) };
 }
 
+/**
+ * The schedule as one of the same run under other policies: only right when no step, and no state, depends on those that
+ * differ.
+ */
+export function withPolicies(schedule: Schedule, policies: Schedule["policies"]): Schedule {
+  const { digest: _, ...rest } = { ...schedule, policies };
+  return { ...rest, digest: digest(rest) };
+}
+
 /** The text of a schedule's file: one line for each choice. */
 export function scheduleText(schedule: Schedule): string {
   const { choices, ...rest } = schedule;

@@ -104,6 +104,19 @@ export function takeConsulted(): string[] {
   return names;
 }
 
+/**
+ * Runs `run`, whose looks at policies do not count for {@linkcode takeConsulted}: the caller knows when what was seen makes
+ * a difference, and looks again then.
+ */
+export function unnoted<T>(run: () => T): T {
+  const before = consulted.slice();
+  try {
+    return run();
+  } finally {
+    consulted.set(before);
+  }
+}
+
 /** All declared policies, by name. */
 export function policies(): readonly Policy[] {
   return [...all].sort((a, b) => a.name < b.name ? -1 : 1);

@@ -7,7 +7,7 @@
 import { Engine } from "../explore/engine.ts";
 import { DEFAULT_BOUNDS, type Reductions } from "../explore/exhaustive.ts";
 import { minimise, type Minimised } from "../explore/minimise.ts";
-import { record, type Schedule } from "../explore/schedule.ts";
+import { record, type Schedule, withPolicies } from "../explore/schedule.ts";
 import { search, type SearchProgress } from "../explore/search.ts";
 import type { MemoryModel } from "../explore/system.ts";
 import type { Verdict } from "../explore/verdict.ts";
@@ -74,12 +74,39 @@ export function searchCombination(
   now: () => number,
   progress?: (progress: SearchProgress) => boolean,
 ): CombinationResult {
-  takeConsulted();
+  const consulted = new Set<string>();
   const parts = scenario.matrix.parts.map((options) => {
-    return searchPart(scenario, policies, options, memoryModel, now, progress);
+    const part = findPart(scenario, policies, options, memoryModel) ??
+      searchPart(scenario, policies, options, memoryModel, now, progress);
+    for (const name of part.consulted) consulted.add(name);
+    return part.results;
   });
-  const consulted = takeConsulted().filter((name) => Object.hasOwn(policies, name));
-  return { policies, memoryModel, consulted, properties: joinParts(scenario, parts) };
+  return { policies, memoryModel, consulted: [...consulted], properties: joinParts(scenario, parts, policies) };
+}
+
+/** A part that was searched under some choice of policies. */
+interface SearchedPart {
+  readonly options: Choices;
+  readonly memoryModel: MemoryModel;
+  readonly policies: Choices;
+  /** The policies that made a difference to its agents. */
+  readonly consulted: readonly string[];
+  readonly results: readonly PartResult[];
+}
+
+/** Parts that this thread has searched: combinations that differ only in policies that a part never looks at share it. */
+const searched = new WeakMap<Scenario, SearchedPart[]>();
+
+function findPart(
+  scenario: Scenario,
+  policies: Choices,
+  options: Choices,
+  memoryModel: MemoryModel,
+): SearchedPart | undefined {
+  return searched.get(scenario)?.find((part) =>
+    part.options === options && part.memoryModel === memoryModel &&
+    part.consulted.every((name) => part.policies[name] === policies[name])
+  );
 }
 
 function searchPart(
@@ -89,7 +116,8 @@ function searchPart(
   memoryModel: MemoryModel,
   now: () => number,
   progress?: (progress: SearchProgress) => boolean,
-): PartResult[] {
+): SearchedPart {
+  takeConsulted();
   const begin = now();
   const system = buildSystem(scenario, policies, options);
   const engine = new Engine(system, memoryModel);
@@ -102,7 +130,7 @@ function searchPart(
     ...(progress === undefined ? {} : { progress }),
   });
   const seconds = (now() - begin) / MS;
-  return properties.map((property): PartResult => {
+  const results = properties.map((property): PartResult => {
     const found = result.violations.find((violation) => violation.property === property);
     const violation = found === undefined ? undefined : minimise(engine, found);
     return {
@@ -114,6 +142,11 @@ function searchPart(
       schedule: violation && record(engine, violation.choices, of(violation)),
     };
   });
+  const consulted = takeConsulted().filter((name) => Object.hasOwn(policies, name));
+  const part = { options, memoryModel, policies, consulted, results };
+  // What was interrupted says nothing about other combinations.
+  if (!result.interrupted) searched.set(scenario, [...(searched.get(scenario) ?? []), part]);
+  return part;
 }
 
 function of({ property, kind, cycleFrom }: Minimised): { property: string; kind: string; cycleFrom?: number } {
@@ -121,7 +154,11 @@ function of({ property, kind, cycleFrom }: Minimised): { property: string; kind:
 }
 
 /** Sums the parts up, in the order of the scenario's properties. */
-function joinParts(scenario: Scenario, parts: readonly (readonly PartResult[])[]): PropertyResult[] {
+function joinParts(
+  scenario: Scenario,
+  parts: readonly (readonly PartResult[])[],
+  policies: Choices,
+): PropertyResult[] {
   return scenario.properties.flatMap(({ name }): PropertyResult[] => {
     const results = parts.flat().filter(({ property }) => property === name);
     if (results.length === 0) return [];
@@ -136,7 +173,7 @@ function joinParts(scenario: Scenario, parts: readonly (readonly PartResult[])[]
       switches: best?.violation?.switches ?? null,
       steps: best?.violation?.steps ?? null,
       seconds: sum(({ seconds }) => seconds),
-      schedule: best?.schedule ?? null,
+      schedule: best?.schedule === undefined ? null : withPolicies(best.schedule, policies),
     }];
   });
 }

@@ -8,6 +8,7 @@ import { suggestion } from "../memory/nearest_name.ts";
 import { ghcbDoubleFetch } from "./ghcb_double_fetch.ts";
 import { rmpFault } from "./rmp_fault.ts";
 import type { Scenario } from "./scenario.ts";
+import { sevEsVc } from "./sev_es_vc.ts";
 import { sidecarCompletion } from "./sidecar_completion.ts";
 import { sidecarRax } from "./sidecar_rax.ts";
 import { sidecarRemove } from "./sidecar_remove.ts";
@@ -23,6 +24,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ghcbDoubleFetch,
   rmpFault,
   vmsaCrashPage,
+  sevEsVc,
 ];
 
 /** The scenario called `name`. Throws {@linkcode BadInput} that suggests the nearest name when there is none. */

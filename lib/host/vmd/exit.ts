@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { ACTIVITY_HALTED, CpuState } from "../../cpu/state.ts";
+import { ACTIVITY_HALTED, CpuState, FX } from "../../cpu/state.ts";
 import { DEVICE_BUSY } from "../../devices/devices.ts";
 import { ATTENTION } from "../../hypervisor/attention.ts";
 import { X86_MSR } from "../../layout/hyperv/constants/msrs.ts";
@@ -14,6 +14,7 @@ import { IOIO_EXITINFO1 } from "../../layout/sev/exit_info.ts";
 import { GHCB, GHCB_VALID_BIT, type GhcbValidField } from "../../layout/sev/ghcb.ts";
 import { GHCB_MSR, GhcbMsrInfo } from "../../layout/sev/msr_protocol.ts";
 import { VMCB_CONTROL } from "../../layout/sev/vmcb.ts";
+import { Fxsave } from "../../layout/x64/fxsave.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/machine_memory.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
 import { HOST_STOP, type HostVcpu, HostVcpuState, MP_STATE } from "../host_vcpu.ts";
@@ -21,6 +22,7 @@ import { cpuidAnswer } from "../kvm/msr_protocol.ts";
 import { resetVmcb } from "../kvm/reset.ts";
 import { answerCpuid, answerReadMsr, answerWriteMsr } from "../sev_answers.ts";
 import { closeWindow, injectEvent, interruptWaits, NMI_WAITS, reportEnds, takesInterrupts } from "../sev_events.ts";
+import { CR8_SHADOW, HOST_FPU_SAVE, XSETBV_INTERCEPT } from "./policies.ts";
 
 const EXIT = SevExitCode.values;
 const INFO = GhcbMsrInfo.values;
@@ -31,8 +33,11 @@ const ioio = IOIO_EXITINFO1.mask;
 /** What vmm says it is, in CPUID leaf 40000000. */
 const VMM_SIGNATURE = "OpenBSDVMM58";
 const U32 = 0xffff_ffffn;
+/** x87 control word and MXCSR after a reset. */
+const FCW_RESET = 0x37f;
+const MXCSR_RESET = 0x1f80;
 
-/** Events that vmm intercepts (b30); XSETBV not in an SEV-ES guest, and no trap of CR8. */
+/** Events that vmm intercepts (b30), beside XSETBV and CR8, on which opinions differ. */
 const INTERCEPTS: readonly number[] = [
   ...[EXIT.INTR, EXIT.NMI, EXIT.VINTR, EXIT.CPUID, EXIT.HLT, EXIT.IOIO, EXIT.MSR, EXIT.SHUTDOWN, EXIT.INVLPGA],
   ...[EXIT.VMRUN, EXIT.VMMCALL, EXIT.VMLOAD, EXIT.VMSAVE, EXIT.STGI, EXIT.CLGI, EXIT.SKINIT, EXIT.ICEBP],
@@ -58,7 +63,10 @@ export const VMD_PASSED_MSRS: ReadonlySet<number> = new Set([
 
 /** Makes the only processor ready to run. */
 export function resetVmdVcpu(host: HostVcpu): void {
+  const { partition } = host.vp;
   host.interceptAll(INTERCEPTS);
+  if (partition.policy(XSETBV_INTERCEPT) === XSETBV_INTERCEPT.is.yes) host.interceptAll([EXIT.XSETBV]);
+  if (partition.policy(CR8_SHADOW) === CR8_SHADOW.is.yes) host.interceptAll([EXIT.CR8_WRITE_TRAP]);
   resetVmcb(host);
   host.setVmcb64(vmcbAt.ghcb_gpa, 0n);
   host.set32("mp_state", MP_STATE.RUNNABLE);
@@ -66,7 +74,13 @@ export function resetVmdVcpu(host: HostVcpu): void {
 }
 
 /** The guest has left: svm_handle_exit. Codes that it does not know end the machine (b39). */
-const VMD_EXIT: StepId = step<HostVcpu>("vmm.handle-exit", (host) => {
+export const VMD_EXIT: StepId = step<HostVcpu>("vmm.handle-exit", (host) => {
+  const next = afterExit(host);
+  return savesFpu(host) && next !== HALTED ? host.call(SAVE_FPU, next) : next;
+}, (host) => host.hasTurn);
+
+/** What the exit code asks for. */
+function afterExit(host: HostVcpu): StepId {
   switch (host.exitCode) {
     case EXIT.VMGEXIT:
       return READ_GHCB_MSR;
@@ -83,19 +97,43 @@ const VMD_EXIT: StepId = step<HostVcpu>("vmm.handle-exit", (host) => {
     case EXIT.EFER_WRITE_TRAP:
     case EXIT.CR0_WRITE_TRAP:
     case EXIT.CR4_WRITE_TRAP:
+    case EXIT.CR8_WRITE_TRAP:
       return WRITE_TRAP;
     case EXIT.SHUTDOWN:
       return host.stop(HOST_STOP.SHUTDOWN, 0n, HALTED);
     default:
       return host.stop(HOST_STOP.INVALID, BigInt.asUintN(64, BigInt(host.exitCode)), HALTED);
   }
-}, (host) => host.hasTurn);
+}
+
+// --- x87 and SSE registers ------------------------------------------------------------------------------------------
+
+/** Whether vmm saves them around the guest. */
+function savesFpu(host: HostVcpu): boolean {
+  return host.vp.partition.policy(HOST_FPU_SAVE) === HOST_FPU_SAVE.is.yes;
+}
+
+/** FXSAVE of what an exit has left: the guest's registers are in its VMSA, the processor's are reset (a4, type C). */
+const SAVE_FPU: StepId = step<HostVcpu>("vmm.save-guest-fpu", (host) => {
+  const { u16, u32, u8 } = host.memory;
+  u8.fill(0, host.scratch, host.scratch + Fxsave.size);
+  u16[(host.scratch + Fxsave.at.fcw) >>> 1] = FCW_RESET;
+  u32[(host.scratch + Fxsave.at.mxcsr) >>> 2] = MXCSR_RESET;
+  return host.return();
+});
+
+/** FXRSTOR of the same before the guest goes on; VMRUN then loads the guest's. */
+const RESTORE_FPU: StepId = step<HostVcpu>("vmm.restore-guest-fpu", (host) => {
+  host.memory.u8.copyWithin(host.vp.cpuState + FX, host.scratch, host.scratch + Fxsave.size);
+  return host.return();
+});
 
 /** svm_handle_efercr: EXITINFO1 goes into the VMCB's save area as a shadow. */
 const WRITE_TRAP: StepId = step<HostVcpu>("vmm.write-trap", (host) => {
   const value = host.vmcb64(vmcbAt.exit_info_1);
   if (host.exitCode === EXIT.EFER_WRITE_TRAP) host.set64("efer", value);
   else if (host.exitCode === EXIT.CR0_WRITE_TRAP) host.set64("cr0", value);
+  else if (host.exitCode === EXIT.CR8_WRITE_TRAP) host.set64("cr8", value);
   else host.set64("cr4", value);
   return REQUESTS;
 });
@@ -122,7 +160,7 @@ const INJECT: StepId = step<HostVcpu>("vmm.inject-event", (host) => {
   host.set32("mp_state", MP_STATE.RUNNABLE);
   injectEvent(host);
   host.set32("nmi", host.get32("nmi") & NMI_WAITS); // vmm has no window for NMIs of an encrypted guest
-  return ENTER;
+  return savesFpu(host) && host.get32("started") !== 0 ? host.call(RESTORE_FPU, ENTER) : ENTER;
 });
 
 /** svm_seves_enter_guest. */
