@@ -16,12 +16,13 @@
  *
  * @module
  */
-import { type Agent, AgentBlock } from "../memory/agent.ts";
+import { Agent, AgentBlock } from "../memory/agent.ts";
 import {
   combinationAt,
   CONDITIONAL,
   denseTable,
   isInsideCombination,
+  NOT_COMBINED,
   STEP_NUMBERS,
   type StepId,
   STEPS,
@@ -89,6 +90,8 @@ export class StepRunner {
   readonly #i32: Int32Array<SharedArrayBuffer>;
   readonly #step: number;
   readonly #steps: number;
+  /** Whether the agent knows steps that it can take at once. */
+  readonly #leaps: boolean;
 
   /** A runner of `agent`. */
   constructor(agent: Agent) {
@@ -96,6 +99,7 @@ export class StepRunner {
     this.#i32 = agent.memory.i32;
     this.#step = (agent.block + AgentBlock.at.step) >>> 2;
     this.#steps = (agent.block + AgentBlock.at.steps) >>> 2;
+    this.#leaps = agent.leap !== Agent.prototype.leap;
   }
 
   /** Whether the agent's next step may run now. */
@@ -108,16 +112,25 @@ export class StepRunner {
   take(count: number): number {
     const { agent } = this;
     const i32 = this.#i32;
+    const leaps = this.#leaps;
     let next = i32[this.#step];
     let done = 0;
     let sequence: Sequence | undefined;
     let failed = true;
     running = agent;
+    runningSequence = undefined;
     try {
       while (done < count) {
         i32[this.#step] = next; // the watchdog, in another thread, says where an agent stands that never comes out of a step
         const step = STEPS[next];
         if ((next & CONDITIONAL) !== 0 && !step.enabled!(agent)) break;
+        if (leaps) {
+          runningStep = next;
+          const after = agent.leap(next);
+          next = after === NOT_COMBINED ? step.run(agent) : after;
+          done++;
+          continue;
+        }
         sequence = sequences[next];
         runningSequence = sequence;
         if (sequence !== undefined) {

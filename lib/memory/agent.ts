@@ -7,7 +7,7 @@ import { array, u32, u64 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import type { MachineMemory } from "./machine_memory.ts";
 import type { MemoryPort } from "./port.ts";
-import { CONDITIONAL, HALTED, type StepId, STEPS } from "./steps.ts";
+import { CONDITIONAL, HALTED, NOT_COMBINED, type StepId, STEPS } from "./steps.ts";
 
 /** Depth of an agent's stack of return steps. */
 export const RETURN_STACK_DEPTH = 12;
@@ -108,6 +108,15 @@ export class Agent {
       this.countSteps(taken);
     }
     return taken;
+  }
+
+  /**
+   * Takes several steps from `next` on at once, for a runtime in which nobody looks between them: does what they do, in their
+   * order, as far as they take their usual course, and returns the step that follows. `next` may run now. Returns
+   * {@linkcode NOT_COMBINED}, having done nothing, where `next` has to be taken by itself. It counts as one step.
+   */
+  leap(_next: StepId): StepId {
+    return NOT_COMBINED;
   }
 
   /** Goes on with `callee`'s machine, and with `after` when that returns. Returns `callee`, for a step to return. */

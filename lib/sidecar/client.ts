@@ -19,13 +19,15 @@ import {
   TranslateGvaResponse,
 } from "../layout/hyperv/sidecar.ts";
 import type { MemoryPort } from "../memory/port.ts";
-import { step, type StepId } from "../memory/steps.ts";
+import { NOT_COMBINED, step, type StepId } from "../memory/steps.ts";
 import { ClientRunState, SidecarClientState } from "./client_state.ts";
-import { DRIVER_READ } from "./driver/scan.ts";
+import { mayLeap } from "./driver/leaps.ts";
+import { DRIVER_READ, READ_WAIT } from "./driver/scan.ts";
 import { DRIVER_RUN, DRIVER_START } from "./driver/start.ts";
 import { DRIVER_STOP } from "./driver/stop.ts";
 import { DRIVER_LOCAL, DriverThread } from "./driver/thread.ts";
 import type { SidecarNode } from "./node.ts";
+import { ReaderCourse } from "./reader_leaps.ts";
 
 const { STOPPED, RUNNING, FINISHED } = ClientRunState.values;
 const client = SidecarClientState.at;
@@ -64,12 +66,14 @@ const { LIST, COUNT, VALUES, DONE } = CLIENT_LOCAL;
 /** Bytes of a register's name. */
 const NAME_BYTES = 4;
 /** `HvInputVtl` of VTL0: its number, and "use it". */
-const TARGET_VTL0 = 0x10;
+export const TARGET_VTL0 = 0x10;
 
 /** A thread of the VMM that uses sidecar processors. Which one is in `DRIVER_LOCAL.SLOT`. */
 export class ClientThread extends DriverThread {
   /** Byte offset of the {@linkcode SidecarClientState} of the node's first processor. */
   readonly clients: number;
+  /** What it leaps as a reader; null where it takes its steps one by one. */
+  #course: ReaderCourse | null | undefined;
 
   /** Thread number `thread` of the driver of `node`; `clients` is where the node's client states lie. */
   constructor(
@@ -98,6 +102,12 @@ export class ClientThread extends DriverThread {
   /** Whether somebody wants the thread to stop its processor. */
   get stopRequested(): boolean {
     return false;
+  }
+
+  override leap(next: StepId): StepId {
+    if (next !== READ_WAIT) return NOT_COMBINED;
+    if (this.#course === undefined) this.#course = mayLeap(this.node) ? new ReaderCourse(this, this.clients) : null;
+    return this.#course?.take() === true ? READ_WAIT : NOT_COMBINED;
   }
 
   /** Adds one to a counter of the client's state. */
@@ -204,7 +214,7 @@ export function beginSet(thread: ClientThread): StepId {
   return thread.call(DRIVER_RUN, SET_READ_RESPONSE);
 }
 
-const SET_READ_RESPONSE: StepId = step<ClientThread>("client.set.read-response", (thread) => {
+export const SET_READ_RESPONSE: StepId = step<ClientThread>("client.set.read-response", (thread) => {
   const error = commandResult(thread);
   return error !== 0 ? endBatch(thread, error) : nextPart(thread, part(thread), CLIENT_SET);
 });

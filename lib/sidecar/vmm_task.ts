@@ -35,7 +35,7 @@ import {
 import { CommandPage, CpuContextX64 } from "../layout/hyperv/sidecar.ts";
 import { Fxsave } from "../layout/x64/fxsave.ts";
 import type { MemoryPort } from "../memory/port.ts";
-import { HALTED, step, type StepId } from "../memory/steps.ts";
+import { HALTED, NOT_COMBINED, step, type StepId } from "../memory/steps.ts";
 import {
   beginRun,
   beginSet,
@@ -49,11 +49,13 @@ import {
   CLIENT_SET,
   ClientThread,
 } from "./client.ts";
+import { mayLeap } from "./driver/leaps.ts";
 import { DRIVER_LOCAL } from "./driver/thread.ts";
 import { commandError } from "./kernel/processor.ts";
 import { SidecarTaskState } from "./memory.ts";
 import type { SidecarNode } from "./node.ts";
 import { SIDECAR_HOTPLUG } from "./policies.ts";
+import { TaskCourses, type TaskSteps } from "./task_leaps.ts";
 import type { SidecarVmmVp } from "./vmm_vp.ts";
 
 const taskAt = SidecarTaskState.at;
@@ -114,6 +116,8 @@ export class SidecarTask extends ClientThread {
   readonly onTripleFault: (vp: number) => void;
   /** Whether VTL0 runs at once instead of waiting for a startup IPI. */
   readonly boots: boolean;
+  /** What it leaps; null where it takes its steps one by one. */
+  #courses: TaskCourses | null | undefined;
 
   /** The task that `parts` describe. */
   constructor(parts: SidecarTaskParts) {
@@ -151,6 +155,11 @@ export class SidecarTask extends ClientThread {
   /** Sets a word of its `SidecarTaskState` that nobody else writes. */
   setWord(offset: number, value: number): void {
     this.memory.i32[(this.taskState + offset) >>> 2] = value;
+  }
+
+  override leap(next: StepId): StepId {
+    if (this.#courses === undefined) this.#courses = mayLeap(this.node) ? new TaskCourses(this, COURSE_STEPS) : null;
+    return this.#courses === null ? NOT_COMBINED : this.#courses.take(next);
   }
 
   /** The VMM panics. */
@@ -385,6 +394,15 @@ const FLUSHED: StepId = step<SidecarTask>("sidecar-vmm.registers-set", (task) =>
   task.setWord(taskAt.set_count, 0);
   return CHECK_STOP;
 });
+
+const COURSE_STEPS: TaskSteps = {
+  checkStop: CHECK_STOP,
+  handleWake: HANDLE_WAKE,
+  flush: FLUSH,
+  flushed: FLUSHED,
+  runEnded: RUN_ENDED,
+  handlerOf: (type) => HANDLERS.get(type),
+};
 
 // --- Conversion to a Linux processor ------------------------------------------------------------------------------
 

@@ -6,9 +6,10 @@
  */
 import { Agent } from "../../memory/agent.ts";
 import type { MemoryPort } from "../../memory/port.ts";
-import { step, type StepId } from "../../memory/steps.ts";
+import { NOT_COMBINED, step, type StepId } from "../../memory/steps.ts";
 import type { SidecarNode } from "../node.ts";
 import { DRIVER_INTERRUPT_ORDER } from "../policies.ts";
+import { HandlerCourse, mayLeap } from "./leaps.ts";
 import { SidecarDriverState } from "./state.ts";
 
 const at = SidecarDriverState.at;
@@ -17,11 +18,21 @@ const at = SidecarDriverState.at;
 export class ResponseHandler extends Agent {
   /** The node of the sidecar. */
   readonly node: SidecarNode;
+  /** What it leaps; null where it takes its steps one by one. */
+  #course: HandlerCourse | null | undefined;
 
   /** The handler of `node`, over the agent block at byte offset `block`. Its first step is {@linkcode DRIVER_INTERRUPT}. */
   constructor(name: string, node: SidecarNode, block: number, port: MemoryPort) {
     super(name, node.memory, block, port);
     this.node = node;
+  }
+
+  override leap(next: StepId): StepId {
+    if (next !== DRIVER_INTERRUPT) return NOT_COMBINED;
+    if (this.#course === undefined) this.#course = mayLeap(this.node) ? new HandlerCourse(this.node) : null;
+    if (this.#course === null) return NOT_COMBINED;
+    this.#course.take();
+    return DRIVER_INTERRUPT;
   }
 }
 

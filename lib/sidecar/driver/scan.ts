@@ -84,7 +84,7 @@ export const DRIVER_READ: StepId = step<DriverThread>("driver.read.load-needs-sc
 }, runs);
 
 /** Sleeps while no run is known to have ended and no scan is wanted. */
-const READ_WAIT: StepId = step<DriverThread>("driver.read.wait-stopped", (thread) => {
+export const READ_WAIT: StepId = step<DriverThread>("driver.read.wait-stopped", (thread) => {
   const { node, port, locals32 } = thread;
   if (!thread.waitFor(somethingStopped)) return READ_WAIT;
   if (port.load32(node.numVpsStopped) === 0) return DRIVER_READ;

@@ -72,7 +72,7 @@ function afterPublishing(thread: DriverThread): StepId {
 }
 
 /** A scan that came before the run was visible has not seen its end: was there one? */
-const REARM_LOAD_STATUS: StepId = step<DriverThread>("driver.rearm.load-status", (thread) => {
+export const REARM_LOAD_STATUS: StepId = step<DriverThread>("driver.rearm.load-status", (thread) => {
   return thread.port.load8(thread.status) === IDLE ? REARM_MARK_SCAN : leaveStart(thread);
 });
 
@@ -110,7 +110,7 @@ const RUN_SEND_IPI: StepId = step<DriverThread>("driver.run.send-ipi", (thread) 
 });
 
 /** Sleeps until the processor is IDLE or a signal comes. */
-const RUN_WAIT_IDLE: StepId = step<DriverThread>("driver.run.wait-idle", (thread) => {
+export const RUN_WAIT_IDLE: StepId = step<DriverThread>("driver.run.wait-idle", (thread) => {
   if (thread.signalled) {
     thread.leaveQueue();
     thread.takeSignal();

@@ -57,9 +57,12 @@ export class DriverThread extends Agent {
   readonly thread: number;
   /** Whether it executes on the node's base processor under policy `driver.reader` `base-cpu`. */
   readonly onBaseCpu: boolean;
-  readonly #waitWord: number;
-  readonly #signalWord: number;
-  readonly #bit: number;
+  /** Byte offset of the word of the wait queue in which it has its bit. */
+  readonly waitWord: number;
+  /** Byte offset of the word of pending signals in which it has its bit. */
+  readonly signalWord: number;
+  /** Its bit in both. */
+  readonly waitBit: number;
 
   /** Thread number `thread` of the driver of `node`, over the agent block at byte offset `block`. */
   constructor(name: string, node: SidecarNode, block: number, port: MemoryPort, thread: number, onBaseCpu = false) {
@@ -68,9 +71,9 @@ export class DriverThread extends Agent {
     this.thread = thread;
     this.onBaseCpu = onBaseCpu;
     const word = (thread >>> 5) * 4;
-    this.#waitWord = node.driver + at.waiters + word;
-    this.#signalWord = node.driver + at.signals + word;
-    this.#bit = 1 << (thread & 31);
+    this.waitWord = node.driver + at.waiters + word;
+    this.signalWord = node.driver + at.signals + word;
+    this.waitBit = 1 << (thread & 31);
   }
 
   /** The processor that the present operation is about. */
@@ -120,17 +123,17 @@ export class DriverThread extends Agent {
 
   /** Whether it is on the wait queue and has not been woken. */
   get asleep(): boolean {
-    return (this.port.load32(this.#waitWord) & this.#bit) !== 0;
+    return (this.port.load32(this.waitWord) & this.waitBit) !== 0;
   }
 
   /** Whether a signal is pending for it. */
   get signalled(): boolean {
-    return (this.port.load32(this.#signalWord) & this.#bit) !== 0;
+    return (this.port.load32(this.signalWord) & this.waitBit) !== 0;
   }
 
   /** Takes the signal that is pending for it. */
   takeSignal(): void {
-    this.port.and32(this.#signalWord, ~this.#bit);
+    this.port.and32(this.signalWord, ~this.waitBit);
   }
 
   /** Whether the response interrupt's handler keeps it from executing, because both are on the base processor. */
@@ -146,7 +149,7 @@ export class DriverThread extends Agent {
    */
   waitFor(condition: (thread: this) => boolean): boolean {
     if (condition(this)) return true;
-    this.port.or32(this.#waitWord, this.#bit);
+    this.port.or32(this.waitWord, this.waitBit);
     if (!condition(this)) return false;
     this.leaveQueue();
     return true;
@@ -154,12 +157,12 @@ export class DriverThread extends Agent {
 
   /** Leaves the wait queue without having been woken. */
   leaveQueue(): void {
-    this.port.and32(this.#waitWord, ~this.#bit);
+    this.port.and32(this.waitWord, ~this.waitBit);
   }
 
   /** Enters the wait queue, for a poll. */
   enterQueue(): void {
-    this.port.or32(this.#waitWord, this.#bit);
+    this.port.or32(this.waitWord, this.waitBit);
   }
 }
 

@@ -74,7 +74,7 @@ const LOAD_REGISTERS: StepId = step<SidecarVp>("sidecar.run.load-registers", (vp
 });
 
 /** VTL2 is entered again, behind the hypercall: all 16 slots and the x87/SSE image are written, whatever the reason. */
-const SAVE_REGISTERS: StepId = step<SidecarVp>("sidecar.run.save-registers", (vp) => {
+export const SAVE_REGISTERS: StepId = step<SidecarVp>("sidecar.run.save-registers", (vp) => {
   const { port, cpuState } = vp;
   const gps = vp.commandPage + GPS;
   port.copy(gps, cpuState + cpu.gpr, CR2_SLOT * WORD);

@@ -16,11 +16,12 @@ import { CRASH_MSR } from "../../layout/hyperv/constants/msrs.ts";
 import { HvX64RegisterName } from "../../layout/hyperv/constants/registers.ts";
 import { SIDECAR_PRIVATE_PAGE } from "../../layout/hyperv/constants/sidecar.ts";
 import { SidecarCommand } from "../../layout/hyperv/sidecar.ts";
-import type { StepId } from "../../memory/steps.ts";
+import { NOT_COMBINED, type StepId } from "../../memory/steps.ts";
 import { AP_ENABLE_APIC, type SidecarStarter } from "../boot.ts";
 import { type SidecarNodeMemory, SidecarTaskState, SidecarVpGlobals } from "../memory.ts";
 import type { SidecarNode } from "../node.ts";
 import { PANICKED } from "./command_loop.ts";
+import { KernelCourses } from "./leaps.ts";
 import { KERNEL_LOCAL, type SidecarProcessor } from "./processor.ts";
 import { GET_VP_REGISTERS, SET_VP_REGISTERS, TRANSLATE_GVA } from "./registers.ts";
 import { firstStepOfRun, RUN_ONCE } from "./run_vp.ts";
@@ -61,6 +62,8 @@ export class SidecarVp extends VirtualProcessor implements SidecarProcessor, Sid
   readonly globals: number;
   readonly #taskState: number;
   readonly #onPanic: SidecarVpParts["onPanic"];
+  /** What it leaps; null where it takes its steps one by one. */
+  #courses: KernelCourses | null | undefined;
 
   /** Processor `index` over the agent block at byte offset `block`. */
   constructor(index: number, block: number, parts: SidecarVpParts) {
@@ -83,6 +86,11 @@ export class SidecarVp extends VirtualProcessor implements SidecarProcessor, Sid
     this.globals = nodeMemory.privatePage(slot, SIDECAR_PRIVATE_PAGE.GLOBALS);
     this.#taskState = nodeMemory.task(slot);
     this.#onPanic = parts.onPanic;
+  }
+
+  override leap(next: StepId): StepId {
+    if (this.#courses === undefined) this.#courses = KernelCourses.apply(this) ? new KernelCourses(this) : null;
+    return this.#courses === null || this.observer !== undefined ? NOT_COMBINED : this.#courses.take(next);
   }
 
   /** A word of its globals, by its `SidecarVpGlobals.at` offset. */

@@ -1,0 +1,351 @@
+/**
+ * The usual courses of the sidecar kernel, each at once (`Agent.leap`): from a parked processor's interrupt to the guest or
+ * to the answer of a command that sets RIP, and from the guest's intercept to the answer of the run.
+ *
+ * A course ends at a step from which something unusual is to be done. The words that the base processor touches as well are
+ * accessed in the same order as by the steps (`command_loop.ts`, `run_vp.ts`, `registers.ts`,
+ * `../../hypervisor/vtl_return.ts`, `../../hypervisor/vtl_entry.ts`), with the same locked accesses; the rest is this
+ * processor's own.
+ *
+ * @module
+ */
+import { ACTIVITY_RUNNING, CpuState, EXIT_IN, EXIT_IO, FX } from "../../cpu/state.ts";
+import { ATTENTION } from "../../hypervisor/attention.ts";
+import { GUEST_RUN } from "../../hypervisor/guest.ts";
+import { IO_PORT } from "../../hypervisor/intercept_message.ts";
+import { WRITE_INTERCEPT_MESSAGE } from "../../hypervisor/intercepts.ts";
+import { INTERRUPT_SHADOW, NMI_MASKED_SHIFT, VALID_VTL0, VERSION } from "../../hypervisor/register_page.ts";
+import { ioPortMessage, REGISTER_PAGE_MOVES } from "../../hypervisor/vp_copies.ts";
+import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
+import { REGISTER_PAGE, VTL_ENTRY, WRITE_ENTRY_REASON } from "../../hypervisor/vtl_entry.ts";
+import { HvVpAssistPage } from "../../layout/hyperv/assist_page.ts";
+import { HvVtlEntryReason } from "../../layout/hyperv/constants/messages.ts";
+import { HvX64RegisterName } from "../../layout/hyperv/constants/registers.ts";
+import { HvX64PendingExceptionEvent } from "../../layout/hyperv/events.ts";
+import { HvMessage } from "../../layout/hyperv/messages.ts";
+import { HvX64RegisterPage } from "../../layout/hyperv/register_page.ts";
+import { HvRegisterAssoc } from "../../layout/hyperv/registers.ts";
+import {
+  CommandPage,
+  ControlPage,
+  CpuStatus,
+  GetSetVpRegisterRequest,
+  SidecarCommand,
+} from "../../layout/hyperv/sidecar.ts";
+import { AgentBlock } from "../../memory/agent.ts";
+import { NOT_COMBINED, type StepId } from "../../memory/steps.ts";
+import { lockedAnd32, lockedOr32 } from "../../memory/wasm_atomics.ts";
+import * as wasm from "../../memory/wasm_code.ts";
+import { mayLeap } from "../driver/leaps.ts";
+import { SidecarDriverState } from "../driver/state.ts";
+import { SidecarVpGlobals } from "../memory.ts";
+import { SIDECAR_SYNC } from "../policies.ts";
+import { CHECK_STOP, SIDECAR_HALT } from "./command_loop.ts";
+import { KERNEL_LOCAL } from "./processor.ts";
+import { SET_VP_REGISTERS } from "./registers.ts";
+import { RUN_ONCE, SAVE_REGISTERS } from "./run_vp.ts";
+import type { SidecarVp } from "./sidecar_vp.ts";
+
+const cpu = CpuState.at;
+const state = HypervisorVpState.at;
+const command = CommandPage.at;
+const control = ControlPage.at;
+const assist = HvVpAssistPage.at;
+const page = HvX64RegisterPage.at;
+const { IDLE, RUN, STOP } = CpuStatus.values;
+const { SET_VP_REGISTERS: SET, RUN_VP, NONE } = SidecarCommand.values;
+
+const WORD = 8;
+/** Bits 63:12 of an overlay register hold the page's address. */
+const GPA_MASK = ~0xfff;
+const ENABLED = 1;
+const IS_VALID = 0xff << 16;
+/** The request vector is the first of its word of the interrupt request register. */
+const NOT_REQUESTED = ~1;
+/** Bytes of a message that are copied always: as many as messages of ports, CPUID and MSRs have. */
+const MESSAGE_FIRST = 144;
+const PORT_OUT = EXIT_KIND["out"];
+const PORT_IN = EXIT_KIND["in"];
+
+/** First record of a command that sets registers. */
+const RECORD: number = command.request_data + GetSetVpRegisterRequest.size;
+/** Count and target of a command that sets one register of VTL0, in one word. */
+const ONE_REGISTER = 1 | 0x10 << 16;
+
+/** Slot 4 of the context is CR2; RSP is private to each VTL. */
+const GPS = command["cpu_context.gps"];
+const CR2_SLOT = 4;
+const SLOTS = 16;
+const FX_BYTES = 512;
+const RESTORE: readonly wasm.Move[] = [
+  [command["cpu_context.fx_state"], FX, FX_BYTES],
+  [GPS, cpu.gpr, CR2_SLOT * WORD],
+  [GPS + CR2_SLOT * WORD, cpu.cr2, WORD],
+  [GPS + (CR2_SLOT + 1) * WORD, cpu.gpr + (CR2_SLOT + 1) * WORD, (SLOTS - CR2_SLOT - 1) * WORD],
+];
+const SAVE: readonly wasm.Move[] = RESTORE.map(([from, to, bytes]) => [to, from, bytes]);
+
+// Parameters and locals of the functions.
+const CPU_STATE = wasm.local(0);
+const VP_STATE = wasm.local(1);
+const COMMAND_PAGE = wasm.local(2);
+const CONTROL_PAGE = wasm.local(3);
+const STATUS = wasm.local(4);
+const DRIVER = wasm.local(5);
+const BLOCK = wasm.local(6);
+const GLOBALS = wasm.local(7);
+const REQUEST = wasm.local(8);
+const VP_INDEX = wasm.local(9);
+const CPL = wasm.local(10);
+const PARAMETERS = 11;
+const ASSIST_LOCAL = 11;
+const PAGE_LOCAL = 12;
+const COMMAND_LOCAL = 13;
+const LOCALS = 3;
+const ASSIST = wasm.local(ASSIST_LOCAL);
+const PAGE = wasm.local(PAGE_LOCAL);
+const COMMAND = wasm.local(COMMAND_LOCAL);
+
+/** One of the functions: the step that follows, or `NOT_COMBINED` with nothing done. */
+type Course = (
+  cpuState: number,
+  vpState: number,
+  commandPage: number,
+  controlPage: number,
+  status: number,
+  driver: number,
+  block: number,
+  globals: number,
+  request: number,
+  vpIndex: number,
+  cpl: number,
+) => StepId;
+
+/** Ends at `step` unless all of `usual` are zero. */
+function orElse(step: StepId, ...usual: readonly [wasm.I32, ...wasm.I32[]]): wasm.Code {
+  return wasm.when(wasm.or(...usual), wasm.result(wasm.constant(step)));
+}
+
+function equals(a: wasm.I32, b: number): wasm.I32 {
+  return wasm.isZero(wasm.differs(a, wasm.constant(b)));
+}
+
+/** Sets {@linkcode ASSIST} and {@linkcode PAGE}. */
+const findPages: wasm.Code = [
+  ...wasm.setLocal(ASSIST_LOCAL, wasm.load32(VP_STATE, state.assist_page)),
+  ...wasm.setLocal(PAGE_LOCAL, wasm.load32(VP_STATE, state.register_page)),
+];
+const pagesDisabled = wasm.isZero(wasm.and(wasm.and(ASSIST, PAGE), wasm.constant(ENABLED)));
+const toAddresses: wasm.Code = [
+  ...wasm.setLocal(ASSIST_LOCAL, wasm.and(ASSIST, wasm.constant(GPA_MASK))),
+  ...wasm.setLocal(PAGE_LOCAL, wasm.and(PAGE, wasm.constant(GPA_MASK))),
+];
+
+/** sidecar.store-idle, sidecar.raise-attention, sidecar.send-response-ipi: there is a response vector. */
+const answer: wasm.Code = [
+  wasm.store32(
+    BLOCK,
+    AgentBlock.at.locals + KERNEL_LOCAL.COMMANDS * 4,
+    wasm.add(wasm.load32(BLOCK, AgentBlock.at.locals + KERNEL_LOCAL.COMMANDS * 4), wasm.constant(1)),
+  ),
+  wasm.store8(STATUS, 0, wasm.constant(IDLE)),
+  wasm.store32(CONTROL_PAGE, control.needs_attention, wasm.constant(1)),
+  lockedOr32(wasm.add(DRIVER, wasm.constant(SidecarDriverState.at.response_irr)), wasm.constant(1)),
+  wasm.result(wasm.constant(SIDECAR_HALT)),
+].flat();
+
+/** sidecar.set-registers, sidecar.set-register, for RIP; then the answer. */
+const setRip: wasm.Code = [
+  orElse(
+    SET_VP_REGISTERS,
+    wasm.differs(wasm.load32(COMMAND_PAGE, command.request_data), wasm.constant(ONE_REGISTER)),
+    wasm.differs(
+      wasm.load32(COMMAND_PAGE, RECORD + HvRegisterAssoc.at.name),
+      wasm.constant(HvX64RegisterName.values.Rip),
+    ),
+  ),
+  wasm.store64(CPU_STATE, cpu.rip, wasm.load64(COMMAND_PAGE, RECORD + HvRegisterAssoc.at.value)),
+  wasm.store8(COMMAND_PAGE, command.request_data + GetSetVpRegisterRequest.at.status, wasm.constant(0)),
+  wasm.store8(COMMAND_PAGE, command.request_data + GetSetVpRegisterRequest.at.status + 1, wasm.constant(0)),
+  answer,
+].flat();
+
+/** sidecar.park.halt and the command's course. */
+function obey(): wasm.WasmCode<Course> {
+  const valid = wasm.and(wasm.load32(PAGE, page.version), wasm.constant(IS_VALID));
+  const isSet = equals(COMMAND, SET);
+  const isRun = equals(COMMAND, RUN_VP);
+  const eventPending = wasm.and(
+    wasm.load32(VP_STATE, state.pending_event0),
+    wasm.constant(HvX64PendingExceptionEvent.low.event_pending),
+  );
+  return course(
+    wasm.setLocal(COMMAND_LOCAL, wasm.load8(STATUS, 0)),
+    orElse(
+      NOT_COMBINED,
+      wasm.differs(COMMAND, wasm.constant(RUN)),
+      wasm.load32(VP_STATE, state.vtl2_irr_summary),
+      wasm.and(wasm.load32(CPU_STATE, cpu.attention), wasm.constant(ATTENTION.VTL2_INTERRUPT)),
+      wasm.isZero(wasm.load32(GLOBALS, SidecarVpGlobals.at.overlays_mapped)),
+      wasm.isZero(wasm.load32(CONTROL_PAGE, control.response_vector)),
+    ),
+    wasm.setLocal(COMMAND_LOCAL, wasm.load32(COMMAND_PAGE, command.command)),
+    orElse(NOT_COMBINED, wasm.isZero(wasm.or(isSet, isRun))),
+    lockedAnd32(REQUEST, wasm.constant(NOT_REQUESTED)),
+    wasm.store8(COMMAND_PAGE, command.has_error, wasm.constant(0)),
+    wasm.store32(COMMAND_PAGE, command.command, wasm.constant(NONE)),
+    wasm.when(isSet, setRip),
+    orElse(CHECK_STOP, equals(wasm.load8(STATUS, 0), STOP)),
+    findPages,
+    orElse(RUN_ONCE, pagesDisabled),
+    toAddresses,
+    orElse(
+      RUN_ONCE,
+      wasm.isNotZero64(wasm.load64(ASSIST, assist.vtl_return_actions)),
+      wasm.load32(PAGE, page.dirty),
+      eventPending,
+      wasm.isNotZero64(wasm.load64(VP_STATE, state.deliverability)),
+      wasm.differs(wasm.load32(CPU_STATE, cpu.activity), wasm.constant(ACTIVITY_RUNNING)),
+    ),
+    wasm.copy(ASSIST, COMMAND_PAGE, [[GPS, assist["vtl_control.registers"], 2 * WORD]]),
+    // RAX and RCX too: what the hypercall page's code leaves in them goes at the return.
+    wasm.copy(CPU_STATE, COMMAND_PAGE, RESTORE),
+    wasm.store32(VP_STATE, state.vtl2_step, wasm.constant(SAVE_REGISTERS)),
+    wasm.when(valid, wasm.store32(PAGE, page.version, wasm.constant(VERSION))),
+    wasm.store8(VP_STATE, state.vtl2_runnable, wasm.constant(0)),
+    wasm.store8(VP_STATE, state.active_vtl, wasm.constant(0)),
+    wasm.result(wasm.constant(GUEST_RUN)),
+  );
+}
+
+/** What must be zero for an intercept to take its usual course. */
+const INTERCEPT_USUAL: readonly [wasm.I32, ...wasm.I32[]] = [
+  pagesDisabled,
+  wasm.load8(VP_STATE, state.vtl2_runnable),
+  wasm.load32(CPU_STATE, cpu.event),
+  wasm.differs(wasm.load32(VP_STATE, state.vtl2_step), wasm.constant(SAVE_REGISTERS)),
+  wasm.isZero(wasm.load32(CONTROL_PAGE, control.response_vector)),
+];
+
+/** From the written message to the answer. */
+function endRun(): wasm.Code {
+  const reason = wasm.constant(HvVtlEntryReason.values.INTERCEPT);
+  const shadow = wasm.bitWhen(wasm.load32(CPU_STATE, cpu.interrupt_shadow), INTERRUPT_SHADOW);
+  const nmiMasked = wasm.shiftLeft(
+    wasm.and(wasm.load32(CPU_STATE, cpu.nmi_masked), wasm.constant(1)),
+    NMI_MASKED_SHIFT,
+  );
+  const message = (from: number, bytes: number): wasm.Code =>
+    wasm.copy(COMMAND_PAGE, ASSIST, [[assist.intercept_message + from, command.intercept_message + from, bytes]]);
+  const longer = wasm.exceeds(wasm.load32(VP_STATE, state.message_span), wasm.constant(MESSAGE_FIRST));
+  return [
+    wasm.store32(VP_STATE, state.entry_reason, reason),
+    wasm.store32(ASSIST, assist["vtl_control.entry_reason"], reason),
+    wasm.copy(PAGE, CPU_STATE, REGISTER_PAGE_MOVES),
+    wasm.zero64(PAGE, page.pending_interruption),
+    wasm.store32(PAGE, page.interrupt_state, wasm.or(shadow, nmiMasked)),
+    wasm.store32(PAGE, page.dirty, wasm.constant(0)),
+    wasm.store32(PAGE, page.version, wasm.constant(VALID_VTL0)),
+    wasm.store8(VP_STATE, state.vtl2_runnable, wasm.constant(1)),
+    wasm.store8(VP_STATE, state.active_vtl, wasm.constant(2)),
+    wasm.copy(COMMAND_PAGE, CPU_STATE, SAVE),
+    message(0, MESSAGE_FIRST),
+    wasm.when(longer, message(MESSAGE_FIRST, HvMessage.size - MESSAGE_FIRST)),
+    wasm.store8(COMMAND_PAGE, command.request_data, wasm.constant(1)),
+    answer,
+  ].flat();
+}
+
+function course(...body: readonly wasm.Code[]): wasm.WasmCode<Course> {
+  const end = wasm.constant(NOT_COMBINED); // every way through ends before it
+  return new wasm.WasmCode({ parameters: PARAMETERS, locals: LOCALS, gives: "i32", body: [...body, end] });
+}
+
+/** From the written message on. */
+const fromMessage = () => course(findPages, orElse(NOT_COMBINED, ...INTERCEPT_USUAL), toAddresses, endRun());
+
+/** From a port exit on. */
+function fromPort(): wasm.WasmCode<Course> {
+  const out = wasm.isZero(wasm.and(wasm.load8(CPU_STATE, cpu.exit_flags), wasm.constant(EXIT_IN)));
+  const kind = wasm.xor(wasm.constant(PORT_IN), wasm.and(out, wasm.constant(PORT_IN ^ PORT_OUT)));
+  return course(
+    findPages,
+    orElse(
+      NOT_COMBINED,
+      ...INTERCEPT_USUAL,
+      wasm.differs(wasm.load32(CPU_STATE, cpu.exit_reason), wasm.constant(EXIT_IO)),
+    ),
+    toAddresses,
+    // The message before was one of the same type, so that every word that is not zero is written.
+    orElse(NOT_COMBINED, wasm.differs(wasm.load32(ASSIST, assist.intercept_message), wasm.constant(IO_PORT))),
+    wasm.increment64(wasm.add(VP_STATE, wasm.shiftLeft(kind, 3)), state.exits),
+    ioPortMessage({
+      message: wasm.add(ASSIST, wasm.constant(assist.intercept_message)),
+      cpuState: CPU_STATE,
+      vpIndex: VP_INDEX,
+      cpl: CPL,
+    }),
+    endRun(),
+  );
+}
+
+let compiled: { readonly [K in "obey" | "fromMessage" | "fromPort"]: wasm.WasmCode<Course> } | undefined;
+
+/** The courses of one processor. */
+export class KernelCourses {
+  readonly #vp: SidecarVp;
+  readonly #obey: Course;
+  readonly #fromMessage: Course;
+  readonly #fromPort: Course;
+
+  /** The courses of `vp`. */
+  constructor(vp: SidecarVp) {
+    compiled ??= { obey: obey(), fromMessage: fromMessage(), fromPort: fromPort() };
+    this.#vp = vp;
+    this.#obey = compiled.obey.on(vp.memory);
+    this.#fromMessage = compiled.fromMessage.on(vp.memory);
+    this.#fromPort = compiled.fromPort.on(vp.memory);
+  }
+
+  /** Whether `vp` may leap: its policies are the ones that the courses stand for. */
+  static apply(vp: SidecarVp): boolean {
+    const { partition } = vp;
+    return mayLeap(vp.node) &&
+      partition.policy(VTL_ENTRY) === VTL_ENTRY.is["shared-live"] &&
+      partition.policy(REGISTER_PAGE) === REGISTER_PAGE.is.mapped &&
+      partition.policy(SIDECAR_SYNC) === SIDECAR_SYNC.is.none;
+  }
+
+  /** The course that begins at `next`; as for `Agent.leap`. */
+  take(next: StepId): StepId {
+    switch (next) {
+      case SIDECAR_HALT:
+        return this.#take(this.#obey);
+      case WRITE_INTERCEPT_MESSAGE:
+        return this.#take(this.#fromPort);
+      case WRITE_ENTRY_REASON:
+        return this.#take(this.#fromMessage);
+      default:
+        return NOT_COMBINED;
+    }
+  }
+
+  #take(course: Course): StepId {
+    const { cpuState, state, commandPage, node, slot, block, globals, index, cpu, port } = this.#vp;
+    const after = course(
+      cpuState,
+      state,
+      commandPage,
+      node.controlPage,
+      node.statuses + slot,
+      node.driver,
+      block,
+      globals,
+      node.requestWords[slot],
+      index,
+      cpu.cpl,
+    );
+    if (after === SIDECAR_HALT) node.wires.responded(port);
+    return after;
+  }
+}
