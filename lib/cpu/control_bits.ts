@@ -2,7 +2,7 @@
  * Bits of CR4, and which bits of the control registers exist (AMD64 Architecture Programmer's Manual volume 2, chapter 3).
  * The bits of CR0, EFER and RFLAGS stand beside the state.
  *
- * Not modelled, and so refused: VME and PVI, PCIDE, SMAP, protection keys, 5-level paging, CET.
+ * Not modelled, and so refused: VME and PVI, PCIDE, SMAP, 5-level paging, CET, keys of supervisor pages.
  *
  * @module
  */
@@ -55,10 +55,12 @@ export const CR4_FSGSBASE = 1 << 16;
 export const CR4_OSXSAVE = 1 << 18;
 /** CR4: no supervisor fetches from user pages. */
 export const CR4_SMEP = 1 << 20;
+/** CR4: protection keys of user pages, and PKRU. */
+export const CR4_PKE = 1 << 22;
 
 /** CR4: the bits that may be set; others raise #GP. */
 export const CR4_DEFINED: number = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR |
-  CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_OSXSAVE | CR4_SMEP;
+  CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_OSXSAVE | CR4_SMEP | CR4_PKE;
 
 /** EFER: the bits that may be set; others raise #GP. */
 export const EFER_DEFINED: number = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;

@@ -6,7 +6,16 @@
  *
  * @module
  */
-import { CR0_DEFINED, CR4_DEFINED, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMEP, EFER_DEFINED } from "./control_bits.ts";
+import {
+  CR0_DEFINED,
+  CR4_DEFINED,
+  CR4_PAE,
+  CR4_PGE,
+  CR4_PKE,
+  CR4_PSE,
+  CR4_SMEP,
+  EFER_DEFINED,
+} from "./control_bits.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import type { Cpu } from "./cpu.ts";
 import { VECTOR_GP } from "./faults.ts";
@@ -43,7 +52,7 @@ const CR8_MAX = 15;
 /** CR0 bits whose change ends translations. */
 const CR0_FLUSHES = CR0_PG | CR0_PE | CR0_WP;
 /** CR4 bits whose change ends translations, and reloads the directory pointers of PAE paging. */
-const CR4_FLUSHES = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP;
+const CR4_FLUSHES = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP | CR4_PKE;
 
 /** Whether the four directory pointers must be valid under these registers, and are not. */
 function badDirectoryPointers(cpu: Cpu, cr0: number, cr3: number, cr4: number, efer: number): boolean {

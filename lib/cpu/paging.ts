@@ -3,13 +3,13 @@
  * Intel SDM volume 3, chapter 4).
  *
  * Modelled: 4 KiB, 2 MiB, 4 MiB (with PSE-36) and 1 GiB pages, accessed and dirty bits set with a compare-exchange, NX,
- * user/supervisor, CR0.WP, CR4.SMEP, reserved bits for 48 physical address bits, global pages. The page-directory
+ * user/supervisor, CR0.WP, CR4.SMEP, protection keys of user pages, reserved bits for 48 physical address bits, global pages. The page-directory
  * pointers of PAE paging are read from memory at each walk, as AMD processors do, and checked when CR3 is loaded.
- * Not modelled: 5-level paging, SMAP, protection keys (CR4 refuses their bits), memory types.
+ * Not modelled: 5-level paging, SMAP (CR4 refuses their bits), memory types.
  *
  * @module
  */
-import { CR4_PAE, CR4_PSE, CR4_SMEP } from "./control_bits.ts";
+import { CR4_PAE, CR4_PKE, CR4_PSE, CR4_SMEP } from "./control_bits.ts";
 import type { Cpu } from "./cpu.ts";
 import { ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, CpuState, CR0_PG, CR0_WP, EFER_LMA, EFER_NXE } from "./state.ts";
 
@@ -17,6 +17,7 @@ const CR0 = CpuState.at.cr0 >>> 2;
 const CR3 = CpuState.at.cr3 >>> 2;
 const CR4 = CpuState.at.cr4 >>> 2;
 const EFER = CpuState.at.efer >>> 2;
+const PKRU = CpuState.at.pkru >>> 2;
 
 /** Page-fault error code: the translation exists and refuses the access (or has a reserved bit set). */
 export const PF_PRESENT = 1;
@@ -28,6 +29,8 @@ export const PF_USER = 4;
 export const PF_RESERVED = 8;
 /** Page-fault error code: the access was an instruction fetch. */
 export const PF_FETCH = 16;
+/** Page-fault error code: the page's protection key refuses the access. */
+export const PF_KEY = 32;
 
 /** Physical address bits of the modelled processor (CPUID leaf 80000008 EAX). */
 export const PHYSICAL_ADDRESS_BITS = 48;
@@ -46,6 +49,12 @@ const RESERVED_HIGH_LONG = 0x000f_0000;
 const RESERVED_HIGH_PAE = 0x7fff_0000;
 /** Bit 63 (NX) of an entry, in its high half. */
 const NX_HIGH = 0x8000_0000 | 0;
+/** Bits 62:59 of an entry in long mode, in its high half: the page's protection key. */
+const KEY_SHIFT_HIGH = 27;
+const KEY_MASK = 0xf;
+/** PKRU: a key without data accesses, and one without writes. */
+const KEY_ACCESS_DISABLE = 1;
+const KEY_WRITE_DISABLE = 2;
 /** Bits 8:7 of a PML4 entry. */
 const RESERVED_PML4E = ENTRY_LARGE | ENTRY_GLOBAL;
 /** Bits 29:13 of a 1 GiB page's entry: below its address, above the PAT bit. */
@@ -211,6 +220,7 @@ export function walk(cpu: Cpu, lo: number, hi: number, access: number, user: boo
       // Without PAE an entry has no place for the C bit, and everything is private.
       translation.encrypted = encryptionBit !== 0 && ((s32[CR4] & CR4_PAE) === 0 || (entryHi & encryptionBit) !== 0);
       if (!permitted(s32, access, user)) error = PF_PRESENT;
+      else if (!keyPermits(s32, access, user)) error = PF_PRESENT | PF_KEY;
       else if (!mark || markUsed(cpu, write)) return -1;
       else continue; // an entry changed under the walk
     }
@@ -232,6 +242,16 @@ function permitted(s32: Int32Array, access: number, user: boolean): boolean {
     if (!user && translation.user && (s32[CR4] & CR4_SMEP) !== 0) return false;
   }
   return true;
+}
+
+/** Whether the protection key of the user page just found allows the access; fetches are always allowed. */
+function keyPermits(s32: Int32Array, access: number, user: boolean): boolean {
+  if ((s32[CR4] & CR4_PKE) === 0 || (s32[EFER] & EFER_LMA) === 0 || !translation.user) return true;
+  if ((access & ACCESS_EXECUTE) !== 0) return true;
+  const rights = s32[PKRU] >>> (2 * ((entryHi >>> KEY_SHIFT_HIGH) & KEY_MASK));
+  if ((rights & KEY_ACCESS_DISABLE) !== 0) return false;
+  const protects = (access & ACCESS_WRITE) !== 0 && (user || (s32[CR0] & CR0_WP) !== 0);
+  return !protects || (rights & KEY_WRITE_DISABLE) === 0;
 }
 
 /** Whether a page fault's error code says that the access was a fetch. */

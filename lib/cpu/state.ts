@@ -121,7 +121,8 @@ export const CpuState = structure("CpuState", 0x600, [
   ["exit_write", 0x574, u32, "1 for WRMSR and for a write to memory"],
   ["exit_value", 0x578, u64, "The value that WRMSR, OUT or a store would write"],
   ["exit_gva_valid", 0x580, u32, "1 when exit_gva holds the address"],
-  reserved(0x584, 0x7c),
+  ["pkru", 0x584, u32, "Rights of the protection keys: access disable and write disable, two bits a key"],
+  reserved(0x588, 0x78),
 ], "State of one virtual processor");
 
 const at = CpuState.at;

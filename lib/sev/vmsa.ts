@@ -118,6 +118,7 @@ const WORDS: readonly { readonly state: number; readonly vmsa: number; readonly 
   ]),
   ...TABLES.map(([state, vmsa]) => ({ state: state + STATE_TABLE.BASE, vmsa: vmsa + segment.base, bytes: 8 })),
   { state: cpu.tsc_aux, vmsa: vmsa.tsc_aux, bytes: 4 },
+  { state: cpu.pkru, vmsa: vmsa.pkru, bytes: 4 },
   { state: cpu.fx + FX.MXCSR, vmsa: vmsa.mxcsr, bytes: 4 },
   { state: cpu.fx + FX.RIP, vmsa: vmsa.x87_rip, bytes: 8 },
   { state: cpu.fx + FX.DP, vmsa: vmsa.x87_dp, bytes: 8 },

@@ -1,8 +1,9 @@
 import { assertEquals } from "@std/assert";
-import { CR4_PAE, CR4_PSE, CR4_SMEP } from "../../lib/cpu/control_bits.ts";
+import { CR4_PAE, CR4_PKE, CR4_PSE, CR4_SMEP } from "../../lib/cpu/control_bits.ts";
 import {
   directoryPointersValid,
   PF_FETCH,
+  PF_KEY,
   PF_PRESENT,
   PF_RESERVED,
   PF_USER,
@@ -197,6 +198,26 @@ Deno.test("paging: SMEP forbids supervisor fetches from user pages", () => {
   assertEquals(walk(cpu, 0, 0, ACCESS_EXECUTE, false), PF_PRESENT | PF_FETCH);
   assertEquals(walk(cpu, 0, 0, ACCESS_EXECUTE, true), -1);
   assertEquals(walk(cpu, 0, 0, ACCESS_READ, false), -1);
+});
+
+Deno.test("paging: a protection key takes data accesses of user pages away, the supervisor's too, and no fetch", () => {
+  const key = 5n;
+  const { cpu } = paged(CR4_PAE | CR4_PKE, LONG, chain(ALL, ALL, ALL, ALL | key << 59n));
+  const pkru = (disable: bigint) => cpu.sv.setUint32(CpuState.at.pkru, Number(disable << 2n * key), true);
+  pkru(1n); // access disable
+  assertEquals(walk(cpu, 0, 0, ACCESS_READ, false), PF_PRESENT | PF_KEY);
+  assertEquals(walk(cpu, 0, 0, ACCESS_WRITE, true), PF_PRESENT | PF_KEY | PF_WRITE | PF_USER);
+  assertEquals(walk(cpu, 0, 0, ACCESS_EXECUTE, true), -1);
+  pkru(2n); // write disable
+  assertEquals(walk(cpu, 0, 0, ACCESS_READ, true), -1);
+  assertEquals(walk(cpu, 0, 0, ACCESS_WRITE, false), PF_PRESENT | PF_KEY | PF_WRITE);
+  cpu.sv.setInt32(CpuState.at.cr0, CR0_PG | CR0_PE, true); // without CR0.WP the supervisor writes
+  assertEquals(walk(cpu, 0, 0, ACCESS_WRITE, false), -1);
+  pkru(1n << 2n); // another key's rights
+  assertEquals(walk(cpu, 0, 0, ACCESS_READ, true), -1);
+  const supervisor = paged(CR4_PAE | CR4_PKE, LONG, chain(ALL, ALL, ALL, P | W)).cpu;
+  supervisor.sv.setUint32(CpuState.at.pkru, 0xffff_ffff, true);
+  assertEquals(walk(supervisor, 0, 0, ACCESS_READ, false), -1);
 });
 
 Deno.test("paging: PAE has four directory pointers of 32 bytes alignment without rights of their own", () => {

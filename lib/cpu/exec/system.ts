@@ -5,7 +5,7 @@
  * @module
  */
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
-import { CR4_DE, CR4_OSXSAVE, CR4_PCE, CR4_TSD, CR4_UMIP } from "../control_bits.ts";
+import { CR4_DE, CR4_OSXSAVE, CR4_PCE, CR4_PKE, CR4_TSD, CR4_UMIP } from "../control_bits.ts";
 import { writeCr0, writeCr2, writeCr3, writeCr4, writeCr8 } from "../control_registers.ts";
 import type { Cpu } from "../cpu.ts";
 import { raiseGeneralDetect } from "../debug.ts";
@@ -27,6 +27,7 @@ const DR0 = at.dr0 >>> 2;
 const DR6 = at.dr6 >>> 2;
 const DR7 = at.dr7 >>> 2;
 const XCR0 = at.xcr0 >>> 2;
+const PKRU = at.pkru >>> 2;
 const TSC_AUX = at.tsc_aux >>> 2;
 const KERNEL_GS_BASE = at.kernel_gs_base >>> 2;
 const TSC_OFFSET = at.tsc_offset >>> 3;
@@ -234,6 +235,27 @@ const writeXcr: Exec = (cpu) => {
   cpu.s32[XCR0 + 1] = 0;
 };
 
+/** What RDPKRU and WRPKRU need: CR4.PKE, and 0 in ECX. */
+function requireKeys(cpu: Cpu): void {
+  if ((cpu.s32[CR4] & CR4_PKE) === 0) cpu.raise(VECTOR_UD);
+  if (cpu.g32[RCX * 2] !== 0) cpu.raise(VECTOR_GP, 0);
+}
+
+/** RDPKRU. */
+const readKeys: Exec = (cpu) => {
+  requireKeys(cpu);
+  writeRegister(cpu, RAX, 4, cpu.s32[PKRU], 0);
+  writeRegister(cpu, RDX, 4, 0, 0);
+};
+
+/** WRPKRU: translations that were made under other rights are dropped. */
+const writeKeys: Exec = (cpu) => {
+  requireKeys(cpu);
+  if (cpu.g32[RDX * 2] !== 0) cpu.raise(VECTOR_GP, 0);
+  cpu.s32[PKRU] = cpu.g32[RAX * 2];
+  cpu.flushTlb();
+};
+
 /** SWAPGS. */
 const swapGs: Exec = (cpu) => {
   requirePrivilege(cpu);
@@ -280,6 +302,8 @@ export const rows: readonly OpcodeRow[] = [
   row01(3, 1, "vmgexit", callHypervisor, { prefix: "f2" }),
   row01(2, 0, "xgetbv", readXcr),
   row01(2, 1, "xsetbv", writeXcr),
+  row01(5, 6, "rdpkru", readKeys),
+  row01(5, 7, "wrpkru", writeKeys),
   row01(7, 0, "swapgs", swapGs, { only64: true }),
   row01(7, 1, "rdtscp", readTscAndProcessor),
 ];

@@ -389,6 +389,8 @@ rdseed | rrv         | 0f c7 /7
 rdpid  | rrn         | f3 0f c7 /7
 xgetbv |             | 0f 01 d0
 xsetbv |             | 0f 01 d1
+rdpkru |             | 0f 01 ee
+wrpkru |             | 0f 01 ef
 swapgs |             | 0f 01 f8     | long
 rdfsbase | rry       | f3 0f ae /0  | long
 rdgsbase | rry       | f3 0f ae /1  | long

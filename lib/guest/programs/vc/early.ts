@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { comparePolicy, EARLY_HANDLER, EXITINFO1 } from "./policies.ts";
+import { comparePolicy, EARLY_HANDLER, EXECUTE_ONLY, EXITINFO1 } from "./policies.ts";
 
 /** Bytes of VMGEXIT, which the assembler knows as VMMCALL with a prefix. */
 export const VMGEXIT = "db 0xf3, 0x0f, 0x01, 0xd9";
@@ -25,6 +25,10 @@ TRAP_STACK_TOP  equ 0x29000
 USER_STACK_TOP  equ 0x2a000
 GHCB            equ 0x2a000
 GHCB_PAGES      equ 2
+; the protection key of kernel text, and its rights: no data access
+TEXT_KEY        equ 1
+TEXT_RIGHTS     equ 1 << (2 * TEXT_KEY)
+CR4_PKE         equ 1 << 22
 VARIABLES       equ 0x2c000
 LOG             equ 0x2d000
 ; offsets of variables
@@ -183,6 +187,12 @@ build_tables:
         add edi, 8
         add ebx, 0x1000
         loop .page
+        mov ecx, (text_end >> 12) - (ORIGIN >> 12)
+        mov edi, TABLE + (ORIGIN >> 12) * 8
+.text:  or byte [edi], 4
+        or dword [edi + 4], TEXT_KEY << 27
+        add edi, 8
+        loop .text
         or byte [TABLE + (user_text >> 12) * 8], 4
         or byte [TABLE + (USER_STACK_TOP - 0x1000 >> 12) * 8], 4
         cmp byte [bare], 0
@@ -305,36 +315,6 @@ vc_trap64:
 stop64: mov dword [panicked], PANIC_EARLY
         jmp terminate64
 
-        align 8, 0
-gdt:    dq 0
-        dq 0x00cf9b000000ffff           ; 08 32-bit code
-        dq 0x00cf93000000ffff           ; 10 data
-        dq 0x00af9b000000ffff           ; 18 64-bit code
-        dq 0x00cff3000000ffff           ; 20 data of the user
-        dq 0x00affb000000ffff           ; 28 64-bit code of the user
-        dq 0, 0                         ; 30 task state
-gdt_pointer:
-        dw gdt_pointer - gdt - 1
-        dq gdt
-early_idt_pointer:
-        dw 32 * 16 - 1
-        dq EARLY_IDT
-early_gdt:
-        dq 0, 0
-        dq 0x00cf93000000ffff           ; 10 data
-        dq 0x00af9b000000ffff           ; 18 64-bit code
-early_gdt_pointer:
-        dw early_gdt_pointer - early_gdt - 1
-        dq early_gdt
-idt_pointer:
-        dw 256 * 16 - 1
-        dq KERNEL_IDT
-task_state:
-        dd 0
-        dq TRAP_STACK_TOP
-        times 92 db 0
-task_state_end:
-
 ; 64-bit code: temporary tables first, then the kernel's own
 long_mode:
         mov ax, DATA
@@ -396,12 +376,22 @@ own_tables:
         call set_gate
         lidt [idt_pointer]
         mov qword [log_next], LOG
+        ; a key for the text, which is mapped as the user's, for supervisor pages have no key
+        mov rax, cr4
+        or eax, CR4_PKE
+        mov cr4, rax
         cmp dword [program], 0
         je run_program
         cmp byte [bare], 0
         jne run_program
         ; the programs that do not look at the boot begin here
 ready:  hlt
+        ${comparePolicy(EXECUTE_ONLY, "yes")}
+        jne run_program
+        mov eax, TEXT_RIGHTS
+        xor ecx, ecx
+        xor edx, edx
+        wrpkru
         jmp run_program
 
 ; a gate to RAX at RDI with attributes CX
@@ -428,4 +418,37 @@ terminate64:
 .halt:  cli
         hlt
         jmp .halt
+`;
+
+/** What it reads and writes that is no text: descriptor tables. */
+export const VC_TABLES = `
+        align 8, 0
+gdt:    dq 0
+        dq 0x00cf9b000000ffff           ; 08 32-bit code
+        dq 0x00cf93000000ffff           ; 10 data
+        dq 0x00af9b000000ffff           ; 18 64-bit code
+        dq 0x00cff3000000ffff           ; 20 data of the user
+        dq 0x00affb000000ffff           ; 28 64-bit code of the user
+        dq 0, 0                         ; 30 task state
+gdt_pointer:
+        dw gdt_pointer - gdt - 1
+        dq gdt
+early_idt_pointer:
+        dw 32 * 16 - 1
+        dq EARLY_IDT
+early_gdt:
+        dq 0, 0
+        dq 0x00cf93000000ffff           ; 10 data
+        dq 0x00af9b000000ffff           ; 18 64-bit code
+early_gdt_pointer:
+        dw early_gdt_pointer - early_gdt - 1
+        dq early_gdt
+idt_pointer:
+        dw 256 * 16 - 1
+        dq KERNEL_IDT
+task_state:
+        dd 0
+        dq TRAP_STACK_TOP
+        times 92 db 0
+task_state_end:
 `;

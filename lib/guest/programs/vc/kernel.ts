@@ -9,7 +9,7 @@
  */
 import { assemble, type Assembly } from "../../assembler/assemble.ts";
 import { type GuestImage, parseImage } from "../../image.ts";
-import { VC_CONSTANTS, VC_EARLY } from "./early.ts";
+import { VC_CONSTANTS, VC_EARLY, VC_TABLES } from "./early.ts";
 import {
   ANSWERED_INSTRUCTIONS,
   HOST_INSTRUCTIONS,
@@ -203,7 +203,9 @@ export function vcKernelSource(): string {
     MAIN,
     ...NAMES.map(programText),
     "        align 16\nexception_stubs:" + exceptionStubs(),
-    "        align 8, 0",
+    "        align 4096, 0",
+    "text_end:",
+    VC_TABLES,
     "programs:",
     ...NAMES.map((name) => `        dq program_${name}`),
     "variants:",

@@ -9,7 +9,7 @@
  * @module
  */
 import { VMGEXIT } from "./early.ts";
-import { comparePolicy, EXECUTE_ONLY, EXITINFO1, OPCODE_CHECK, PORT_PROMOTION, RESULT_MERGE } from "./policies.ts";
+import { comparePolicy, EXITINFO1, OPCODE_CHECK, PORT_PROMOTION, RESULT_MERGE } from "./policies.ts";
 
 /** A register that the handlers exchange with the host. */
 const REGISTERS = ["RAX", "RBX", "RCX", "RDX"] as const;
@@ -285,7 +285,6 @@ vctrap_entry:
 
 ; the next byte of the instruction, in RAX. Where text is execute-only this read faults
 text_byte:
-        ${comparePolicy(EXECUTE_ONLY, "yes")}
         movzx eax, byte [r11]
         inc r11
         ret
