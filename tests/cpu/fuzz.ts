@@ -1,6 +1,6 @@
 /**
- * Random programs: every one must end in events that the model knows, within its memory and its budget. Run with a seed
- * and a count by `deno task fuzz`; the tests run a small number.
+ * Random programs: every one must end in events that the model knows, within its memory and its budget. `deno task fuzz`
+ * runs a million in each mode; the tests run a small number.
  *
  * @module
  */
@@ -63,14 +63,4 @@ export function fuzz(mode: Mode, seed: number, count: number): FuzzResult {
   }
   if (cpu.unimplemented.size > 256) throw new Error("The report of missing instructions grows without bound");
   return ends;
-}
-
-if (import.meta.main) {
-  const seed = Number(Deno.args[0] ?? Date.now() & 0x7fffffff);
-  const count = Number(Deno.args[1] ?? 1_000_000);
-  console.log(`seed ${seed}, ${count} programs in each mode`);
-  for (const mode of MODES) {
-    const ends = [...fuzz(mode, seed, count)].sort((a, b) => a[0] - b[0]);
-    console.log(`${mode}: ${ends.map(([reason, times]) => `exit ${reason}: ${times}`).join(", ")}`);
-  }
 }

@@ -3,7 +3,6 @@ import { SevExitCode } from "../../lib/layout/sev/constants/exit_codes.ts";
 import { GhcbMalformedInput, KVM_REQUIRED_FIELDS, PSC_ERROR } from "../../lib/layout/sev/constants/ghcb.ts";
 import { GHCB } from "../../lib/layout/sev/ghcb.ts";
 import { PSC_ENTRY } from "../../lib/layout/sev/psc.ts";
-import { Random } from "../../lib/memory/random.ts";
 import { BUFFER, exitFields, GHCB_GPA, hostFixture, RAM_BYTES } from "./host_fixture.ts";
 
 const EXIT = SevExitCode.values;
@@ -225,36 +224,4 @@ Deno.test("AP creation: unaligned, 2M-aligned and foreign VMSAs, other features,
   assertEquals(ask(vp1 | (1n << 16n) | 1n, 0x101000), 2n); // VMPL bits are not 0
   assertEquals(ask(vp1 | 1n, 0x101000), 0n);
   assertEquals(fixture.host.peer(1).get64("ap_vmsa"), 0x101000n);
-});
-
-/** Requests of the fuzz run, on each platform. */
-const FUZZ_REQUESTS = 1500;
-
-Deno.test("fuzz: whatever a GHCB contains, the host answers, waits or stops the machine, and never fails", () => {
-  const seed = 77;
-  console.log(`seed ${seed}`);
-  const random = Random.seeded(seed);
-  const codes = [...Object.values(EXIT), 0, 1, 0x80000000, 0xffffffff];
-  for (const platform of ["sev-es", "snp"] as const) {
-    let fixture = hostFixture({ platform });
-    for (let k = 0; k < FUZZ_REQUESTS; k++) {
-      if (fixture.host.halted || !fixture.host.enabled) fixture = hostFixture({ platform });
-      const { view, u8 } = fixture.machine.memory;
-      for (let n = random.below(40); n > 0; n--) u8[GHCB_GPA + random.below(4096)] = random.next();
-      view.setUint32(GHCB_GPA + GHCB.at.ghcb_usage, random.below(20) === 0 ? random.next() : 0, true);
-      const big = () =>
-        [BigInt(random.next()), BigInt(random.below(4)), BigInt(BUFFER), 2n ** 64n - 1n][random.below(4)];
-      const fields: Record<string, bigint> = {};
-      for (const name of ["rax", "rbx", "rcx", "rdx", "cpl", "xcr0", "sw_scratch"]) {
-        if (random.below(3) !== 0) fields[name] = name === "cpl" ? BigInt(random.below(4)) : big();
-      }
-      const code = codes[random.below(codes.length)];
-      const exits = { sw_exit_code: BigInt.asUintN(64, BigInt(code)), sw_exit_info_1: big(), sw_exit_info_2: big() };
-      const entered = random.below(10) === 0
-        ? fixture.msr(big()) !== undefined
-        : fixture.request({ ...fields, ...exits });
-      const waits = !fixture.host.enabled;
-      assert(entered || waits || fixture.host.halted, `${platform}, request ${k}: ${fixture.steps.at(-1)}`);
-    }
-  }
 });

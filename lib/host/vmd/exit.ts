@@ -153,7 +153,11 @@ function canRun(host: HostVcpu): boolean {
 }
 
 /** vmd's thread of the processor sleeps until something happens. */
-const WAIT: StepId = step<HostVcpu>("vmd.vcpu-wait", () => REQUESTS, (host) => host.attention !== 0);
+const WAIT: StepId = step<HostVcpu>(
+  "vmd.vcpu-wait",
+  () => REQUESTS,
+  (host) => (host.attention & ~ATTENTION.FLUSH_TLB) !== 0,
+);
 
 /** Decides about the event at the next entry. */
 const INJECT: StepId = step<HostVcpu>("vmm.inject-event", (host) => {
