@@ -47,9 +47,13 @@ function copy(vp: VirtualProcessor, to: number, from: number, words: number): vo
  * one, and a message in it may be from a time before.
  */
 export function assistPageEnabled(memory: MachineMemory, vpState: number, page: number): void {
+  messagePlaceChanged(memory, vpState, page + HvVpAssistPage.at.intercept_message);
+}
+
+/** Messages are written at byte offset `message` from now on; nothing is known of what is there. */
+export function messagePlaceChanged(memory: MachineMemory, vpState: number, message: number): void {
   const { u32 } = memory;
-  u32[(page + HvVpAssistPage.at.intercept_message + HvMessageHeader.at.typ) >>> 2] =
-    HvMessageType.values.HvMessageTypeNone;
+  u32[(message + HvMessageHeader.at.typ) >>> 2] = HvMessageType.values.HvMessageTypeNone;
   u32[(vpState + HypervisorVpState.at.message_length) >>> 2] = HvMessage.size;
   u32[(vpState + HypervisorVpState.at.message_span) >>> 2] = HvMessage.size;
 }

@@ -163,7 +163,7 @@ export class Synic {
     if ((port.or32(this.#base + at.posting, bit) & bit) !== 0) return HvStatus.values.ObjectInUse;
     const status = this.#fill(sint, source, from);
     port.and32(this.#base + at.posting, ~bit);
-    if (status === HvStatus.values.Success) this.#interrupt(sint);
+    if (status === HvStatus.values.Success) this.interrupt(sint);
     return status;
   }
 
@@ -185,8 +185,14 @@ export class Synic {
     const bit = 1 << (flag & 31);
     const old = this.#port.or32(page + sint * EVENT_FLAGS_BYTES + (flag >>> 5) * 4, bit);
     const newly = (old & bit) === 0;
-    if (newly) this.#interrupt(sint);
+    if (newly) this.interrupt(sint);
     return { status: HvStatus.values.Success, newly };
+  }
+
+  /** Requests the interrupt of `sint`, unless it is masked or its messages are polled for. */
+  interrupt(sint: number): void {
+    const low = this.#sintLow(sint);
+    if ((low & (SINT_MASKED | SINT_POLLING)) === 0) this.#host.interrupt(low & SINT_VECTOR);
   }
 
   // --- Inside -------------------------------------------------------------------------------------------------------
@@ -228,12 +234,6 @@ export class Synic {
     }
     port.exchange32(slot + HvMessageHeader.at.typ, source.getInt32(from, true));
     return HvStatus.values.Success;
-  }
-
-  /** Requests the interrupt of `sint`, unless its messages are polled for. */
-  #interrupt(sint: number): void {
-    const low = this.#sintLow(sint);
-    if ((low & (SINT_MASKED | SINT_POLLING)) === 0) this.#host.interrupt(low & SINT_VECTOR);
   }
 
   /** Writes SIMP or SIEFP. */

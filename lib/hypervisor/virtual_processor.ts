@@ -8,7 +8,7 @@ import { resetCpu, startCpuAt } from "../cpu/reset.ts";
 import { ACTIVITY_RUNNING, ACTIVITY_WAIT_FOR_SIPI, CpuState, FLAG_IF } from "../cpu/state.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvX64PendingInterruptionType } from "../layout/hyperv/constants/messages.ts";
-import { HvDeliverabilityNotificationsRegister } from "../layout/hyperv/registers.ts";
+import { HvDeliverabilityNotificationsRegister, HvRegisterVsmPartitionConfig } from "../layout/hyperv/registers.ts";
 import { Agent } from "../memory/agent.ts";
 import type { StepId } from "../memory/steps.ts";
 import type { LocalApic } from "./apic/local_apic.ts";
@@ -30,6 +30,9 @@ const SINTS_SHIFT = 16;
 const at = HypervisorVpState.at;
 const cpuAt = CpuState.at;
 const notify = HvDeliverabilityNotificationsRegister.low;
+const INTERCEPT_PAGE = HvRegisterVsmPartitionConfig.low.intercept_page;
+/** The SINT of VTL2 whose message slot intercepts use (Linux, HV_SYNIC_INTERCEPTION_SINT_INDEX). */
+export const INTERCEPT_SINT = 0;
 
 /** Called with every exit whose register state is complete, before anyone handles it. */
 export interface ExitObserver {
@@ -77,6 +80,8 @@ export class VirtualProcessor extends Agent {
   readonly apic: LocalApic;
   /** VTL0's SynIC. */
   readonly synic: Synic;
+  /** VTL2's SynIC. */
+  readonly vtl2Synic: Synic;
   readonly steps: ExitSteps;
   /** VTL0 of this processor as a caller of hypercalls. */
   readonly hypercalls: HypercallContext;
@@ -106,6 +111,7 @@ export class VirtualProcessor extends Agent {
     this.cpu = parts.cpu;
     this.apic = facilities.apic(index);
     this.synic = facilities.synic(index, 0);
+    this.vtl2Synic = facilities.synic(index, 2);
     this.steps = parts.steps;
     this.copies = new VpCopies(this.memory);
     this.hypercalls = parts.hypercalls;
@@ -132,9 +138,18 @@ export class VirtualProcessor extends Agent {
     return low & 1 ? (low & GPA_MASK) >>> 0 : 0;
   }
 
-  /** Byte offset of the intercept message in the assist page; the page must be enabled. */
+  /** Whether VTL2 asked for the messages of intercepts in its assist page (VsmPartitionConfig). */
+  get messagesInAssistPage(): boolean {
+    return this.partition.vsmConfigured(INTERCEPT_PAGE);
+  }
+
+  /**
+   * Byte offset of the intercept message: in the assist page, which must be enabled, or in SINT0's slot of VTL2's message
+   * page, which VTL2 empties before it returns.
+   */
   get message(): number {
-    return this.assistPage + HvVpAssistPage.at.intercept_message;
+    if (this.messagesInAssistPage) return this.assistPage + HvVpAssistPage.at.intercept_message;
+    return this.vtl2Synic.slot(INTERCEPT_SINT);
   }
 
   // --- Words of the hypervisor's state ------------------------------------------------------------------------------

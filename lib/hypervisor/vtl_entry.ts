@@ -14,7 +14,7 @@ import { HvMessageHeader } from "../layout/hyperv/messages.ts";
 import { policy } from "../memory/policy.ts";
 import { step, type StepId } from "../memory/steps.ts";
 import { fillRegisterPage } from "./register_page.ts";
-import type { VirtualProcessor } from "./virtual_processor.ts";
+import { INTERCEPT_SINT, type VirtualProcessor } from "./virtual_processor.ts";
 import { EXIT_KIND, HypervisorVpState, IRR_WORDS } from "./vp_state.ts";
 
 const at = HypervisorVpState.at;
@@ -38,12 +38,36 @@ export const REGISTER_PAGE = policy("register-page", "Whether the hypervisor off
   "unmapped": "enabling the page fails, as on older hypervisors (openvmm 3360, limitations)",
 });
 
+/** Where VTL2 finds the messages of intercepts. */
+export const INTERCEPT_PAGE = policy("intercept-page", "Whether intercept messages can come in the assist page", {
+  "available": "they can, and VTL2 asks for that (openvmm hvdef, HvRegisterVsmCapabilities.intercept_page_available)",
+  "unavailable": "they come through SINT0, and there is no register page (OHCL-Linux-Kernel, mshv_vtl_main.c)",
+});
+
 /** Enters VTL2 because of an intercept whose message has been written. */
 export const WRITE_ENTRY_REASON: StepId = step<VirtualProcessor>("hypervisor.write-entry-reason", (vp) => {
+  if (!vp.messagesInAssistPage) return REQUEST_INTERCEPT_SINT;
   writeEntryReason(vp, HvVtlEntryReason.values.INTERCEPT);
-  if (vp.observer !== undefined) vp.observer.message(vp.memory.u32[(vp.message + MESSAGE_TYPE) >>> 2]);
+  observeMessage(vp);
   return FILL_REGISTER_PAGE;
 });
+
+/** The message lies in SINT0's slot: its interrupt is what VTL2 is entered for. */
+const REQUEST_INTERCEPT_SINT: StepId = step<VirtualProcessor>("hypervisor.request-intercept-sint", (vp) => {
+  observeMessage(vp);
+  vp.vtl2Synic.interrupt(INTERCEPT_SINT);
+  return ENTER_VTL2_SINT;
+});
+
+/** Enters VTL2 for SINT0's interrupt. */
+const ENTER_VTL2_SINT: StepId = step<VirtualProcessor>("hypervisor.enter-vtl2-sint", (vp) => {
+  writeEntryReason(vp, HvVtlEntryReason.values.INTERRUPT);
+  return enterVtl2(vp);
+});
+
+function observeMessage(vp: VirtualProcessor): void {
+  if (vp.observer !== undefined) vp.observer.message(vp.memory.u32[(vp.message + MESSAGE_TYPE) >>> 2]);
+}
 
 /** Fills the register page, which belongs to the hypervisor until VTL2 runs. */
 export const FILL_REGISTER_PAGE: StepId = step<VirtualProcessor>("hypervisor.fill-register-page", (vp) => {

@@ -19,8 +19,10 @@ import type { Facilities } from "../hypervisor/facilities.ts";
 import type { HypercallContext } from "../hypervisor/hypercalls/context.ts";
 import type { ProcessorParts, VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
+import { INTERCEPT_PAGE } from "../hypervisor/vtl_entry.ts";
 import { ControlPage } from "../layout/hyperv/sidecar.ts";
 import { type Agent, AgentBlock } from "../memory/agent.ts";
+import { BadInput } from "../memory/bad_input.ts";
 import type { MemoryPort } from "../memory/port.ts";
 import { BaseCpuPort } from "../sidecar/base_port.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
@@ -303,7 +305,11 @@ export class SidecarPlatform {
 
   /** Sets every agent to its first step. Processors are reset by the caller. */
   powerOn(): void {
-    const { config } = this.#parts;
+    const { config, facilities: { partition } } = this.#parts;
+    // The sidecar kernel goes straight back after every interrupt, and would never see a message.
+    if (partition.policy(INTERCEPT_PAGE) !== INTERCEPT_PAGE.is.available) {
+      throw new BadInput(`Policy ${INTERCEPT_PAGE.name}=unavailable: the sidecar kernel needs the intercept page`);
+    }
     for (let vp = 0; vp < config.vps; vp++) {
       for (const agent of this.agents(vp)) agent.step = firstStep(agent, config);
     }

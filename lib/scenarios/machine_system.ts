@@ -19,6 +19,7 @@ import { setGuestOsId, setHypercallPage } from "../hypervisor/msrs.ts";
 import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { EXIT_KIND, HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { hcl_run } from "../layout/hyperv/hcl_run.ts";
+import { HvMessage } from "../layout/hyperv/messages.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvX64RegisterPage } from "../layout/hyperv/register_page.ts";
 import { MsrHypercallContents } from "../layout/hyperv/registers.ts";
@@ -38,7 +39,7 @@ import { SidecarTask } from "../sidecar/vmm_task.ts";
 import { SidecarVp } from "../sidecar/kernel/sidecar_vp.ts";
 import { SidecarClientState } from "../sidecar/client_state.ts";
 import { SidecarTaskState, SidecarVpGlobals } from "../sidecar/memory.ts";
-import { KERNEL_PAGES, kernelPage, VmmRunState } from "../vtl2/kernel_pages.ts";
+import { KERNEL_PAGES, kernelPage, MESSAGE_PAGE, VmmRunState } from "../vtl2/kernel_pages.ts";
 import { KernelVp } from "../vtl2/kernel_vp.ts";
 import { VmmVpState } from "../vtl2/vmm_state.ts";
 import { ATTENTION } from "../hypervisor/attention.ts";
@@ -419,6 +420,7 @@ function placesOf(machine: Machine, vp: VirtualProcessor, task: SidecarTask | un
     { at: page(KERNEL_PAGES.REGISTER), bytes: REGISTER_PAGE_BYTES },
     { at: page(KERNEL_PAGES.RUN), bytes: hcl_run.at.vtl_ret_actions },
     { at: page(KERNEL_PAGES.RUN_STATE), bytes: VmmRunState.size },
+    ...vp.messagesInAssistPage ? [] : [{ at: page(MESSAGE_PAGE), bytes: HvMessage.size }],
   ];
   const vmm: Range = { at: page(KERNEL_PAGES.VMM), bytes: VMM_STATE_BYTES };
   const kernelStructures: NamedStructure[] = [

@@ -5,13 +5,15 @@
  * @module
  */
 import { CpuState, FX } from "../cpu/state.ts";
-import { assistPageEnabled } from "../hypervisor/intercept_message.ts";
+import { assistPageEnabled, messagePlaceChanged } from "../hypervisor/intercept_message.ts";
 import { type Partition, PartitionState } from "../hypervisor/partition.ts";
-import { REGISTER_PAGE } from "../hypervisor/vtl_entry.ts";
+import { INTERCEPT_SINT } from "../hypervisor/virtual_processor.ts";
+import { INTERCEPT_PAGE, REGISTER_PAGE } from "../hypervisor/vtl_entry.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { hcl_run } from "../layout/hyperv/hcl_run.ts";
 import { HvRegisterVsmPartitionConfig } from "../layout/hyperv/registers.ts";
-import { KERNEL_PAGES, kernelPage } from "./kernel_pages.ts";
+import { HvSynicScontrol, HvSynicSint } from "../layout/hyperv/synic.ts";
+import { KERNEL_PAGES, kernelPage, MESSAGE_PAGE } from "./kernel_pages.ts";
 import type { KernelVp } from "./kernel_vp.ts";
 
 const at = HypervisorVpState.at;
@@ -22,8 +24,19 @@ const CR2_SLOT = 4;
 const FX_WORDS = 64;
 /** Bit 0 of an overlay register: enabled. */
 const ENABLE = 1;
+/** Vector of the hypervisor's interrupts in VTL2 (Linux, HYPERVISOR_CALLBACK_VECTOR). */
+const HYPERVISOR_CALLBACK_VECTOR = 0xf3;
 
-/** Enables VTL2 of a processor with its assist and register pages. `kernelPages` is where the kernel's pages begin. */
+/** Whether intercept messages can come in the assist page, as OpenHCL's kernel learns it from VsmCapabilities. */
+function interceptPageAvailable(partition: Partition): boolean {
+  return partition.policy(INTERCEPT_PAGE) === INTERCEPT_PAGE.is.available;
+}
+
+/**
+ * Enables VTL2 of a processor with its assist page and its register page, or the message page when there is no other way
+ * for intercepts: the kernel maps a register page only where it has an intercept page. `kernelPages` is where the
+ * kernel's pages begin.
+ */
 export function startKernelVp(vp: KernelVp, kernelPages: number): void {
   const { u8, u32 } = vp.memory;
   u8[vp.state + at.vtl2_enabled] = 1;
@@ -31,10 +44,21 @@ export function startKernelVp(vp: KernelVp, kernelPages: number): void {
   const assist = kernelPage(kernelPages, vp.index, KERNEL_PAGES.ASSIST);
   u32[(vp.state + at.assist_page) >>> 2] = assist | ENABLE;
   assistPageEnabled(vp.memory, vp.state, assist);
-  if (vp.partition.policy(REGISTER_PAGE) !== REGISTER_PAGE.is.unmapped) {
+  if (!interceptPageAvailable(vp.partition)) {
+    enableMessages(vp, kernelPage(kernelPages, vp.index, MESSAGE_PAGE));
+  } else if (vp.partition.policy(REGISTER_PAGE) !== REGISTER_PAGE.is.unmapped) {
     u32[(vp.state + at.register_page) >>> 2] = kernelPage(kernelPages, vp.index, KERNEL_PAGES.REGISTER) | ENABLE;
   }
   loadContext(vp);
+}
+
+/** Enables VTL2's SynIC with its message page, and the SINT of intercepts. */
+function enableMessages(vp: KernelVp, page: number): void {
+  const synic = vp.vtl2Synic;
+  synic.simp = BigInt(page) | BigInt(ENABLE);
+  synic.setSint(INTERCEPT_SINT, HvSynicSint.make({ vector: HYPERVISOR_CALLBACK_VECTOR, auto_eoi: true }));
+  synic.scontrol = HvSynicScontrol.make({ enabled: true });
+  messagePlaceChanged(vp.memory, vp.state, synic.slot(INTERCEPT_SINT));
 }
 
 /** Asks for the intercepts that OpenHCL installs and configures VSM as it does (openhcl.md e, "Setup"). */
@@ -48,7 +72,7 @@ export function startKernelPartition(partition: Partition): void {
     enable_vtl_protection: true,
     zero_memory_on_reset: true,
     intercept_cpuid_unimplemented: true,
-    intercept_page: true,
+    intercept_page: interceptPageAvailable(partition),
     intercept_unrecoverable_exception: true,
     intercept_not_present: true,
     intercept_system_reset: true,

@@ -6,20 +6,25 @@
  * page, because the hypercall needs them. The x87/SSE image is saved at every exit and loaded at every entry, unless the
  * machine saves it lazily: then `fxState` saves it for the first reader.
  *
+ * Intercept messages come in the assist page or, on hypervisors that cannot do that, in SINT0's slot of the message page.
+ *
  * @module
  */
 import { CpuState, FX } from "../cpu/state.ts";
+import { INTERCEPT_SINT } from "../hypervisor/virtual_processor.ts";
 import { VTL_RETURN } from "../hypervisor/vtl_return.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
-import { HvVtlEntryReason } from "../layout/hyperv/constants/messages.ts";
+import { HvMessageType, HvVtlEntryReason } from "../layout/hyperv/constants/messages.ts";
 import { hcl_run } from "../layout/hyperv/hcl_run.ts";
+import { HvMessage, HvMessageFlags, HvMessageHeader } from "../layout/hyperv/messages.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
 import type { KernelVp } from "./kernel_vp.ts";
 
 const cpu = CpuState.at;
 const run = hcl_run.at;
 const assistAt = HvVpAssistPage.at;
+const header = HvMessageHeader.at;
 const RAX = 0;
 const RCX = 1;
 /** 64-bit words of the x87/SSE image. */
@@ -94,7 +99,29 @@ const MSHV_TAKE_VECTORS: StepId = step<KernelVp>("mshv.take-vectors", (vp) => {
   for (let word = 0; word < IRR_WORDS; word++) {
     vp.port.exchange32(vp.state + HypervisorVpState.at.vtl2_irr + word * 4, 0);
   }
-  return MSHV_RETURN_TO_LOWER_VTL;
+  return vp.messagesInAssistPage ? MSHV_RETURN_TO_LOWER_VTL : MSHV_PROCESS_INTERCEPT;
+});
+
+/** Without an intercept page an interrupt may have been SINT0's: the message in its slot is the VMM's answer. */
+const MSHV_PROCESS_INTERCEPT: StepId = step<KernelVp>("mshv.process-intercept", (vp) => {
+  const slot = vp.vtl2Synic.slot(INTERCEPT_SINT);
+  if (vp.port.load32(slot + header.typ) === HvMessageType.values.HvMessageTypeNone) return MSHV_RETURN_TO_LOWER_VTL;
+  vp.port.copy(vp.runPage + run.exit_message, slot, HvMessage.size);
+  return MSHV_FREE_SLOT;
+});
+
+/** Empties the slot. */
+const MSHV_FREE_SLOT: StepId = step<KernelVp>("mshv.free-slot", (vp) => {
+  const slot = vp.vtl2Synic.slot(INTERCEPT_SINT);
+  vp.port.exchange32(slot + header.typ, HvMessageType.values.HvMessageTypeNone);
+  vp.locals32[REQUEST_RESULT] = 0;
+  return (vp.memory.u8[slot + header.flags] & HvMessageFlags.mask.message_pending) === 0 ? vp.return() : MSHV_EOM;
+});
+
+/** Another message waits for the slot: the hypervisor is told that it is empty. */
+const MSHV_EOM: StepId = step<KernelVp>("mshv.signal-eom", (vp) => {
+  vp.vtl2Synic.eom();
+  return vp.return();
 });
 
 /** The driver knows two entry reasons; any other stops VTL2. */

@@ -1,13 +1,17 @@
 /**
  * Follows a machine of the `kernel` platform step by step and, at every intercept, decodes message, assist page, register
  * page and run page out of the raw bytes (`raw_decoder.ts`) and compares each field with the processor's state at the exit.
+ *
+ * Under `intercept-page=unavailable` the message is looked for in the message page of VTL2's SynIC, the reason must be an
+ * interrupt, whose vector is requested, and assist page's message and register page must stay untouched.
  */
 import { assertEquals } from "@std/assert";
 import { ACCESS_EXECUTE } from "../../lib/cpu/bus.ts";
 import { CpuState, EXIT_IN, EXIT_REP, EXIT_STRING } from "../../lib/cpu/state.ts";
+import { HypervisorVpState } from "../../lib/hypervisor/vp_state.ts";
 import { DeterministicRuntime } from "../../lib/machine/deterministic.ts";
 import type { Machine } from "../../lib/machine/machine.ts";
-import { KERNEL_PAGES, kernelPage } from "../../lib/vtl2/kernel_pages.ts";
+import { KERNEL_PAGES, kernelPage, MESSAGE_PAGE } from "../../lib/vtl2/kernel_pages.ts";
 import { decode, integer, MESSAGE_TYPES, offsetOf, sizeOf } from "../hypervisor/raw_decoder.ts";
 
 const at = CpuState.at;
@@ -20,6 +24,9 @@ const VALID = offsetOf("HvX64RegisterPage", "is_valid");
 /** An entry reason that the TLFS does not have: it shows when the hypervisor writes one. */
 const NO_REASON = 0xee;
 const REASON_INTERCEPT = 3;
+const REASON_INTERRUPT = 2;
+/** Linux's vector for the hypervisor's interrupts, which its kernel in VTL2 gives SINT0. */
+const CALLBACK_VECTOR = 0xf3;
 const GPRS = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"].concat(
   Array.from({ length: 8 }, (_, k) => `r${k + 8}`),
 );
@@ -89,9 +96,12 @@ export class InterceptChecker {
   /** Called after each checked intercept with its message. */
   onIntercept: ((message: string) => void) | undefined;
   readonly #exits = new Map<number, Exit>();
+  /** Whether messages come in SINT0's slot. */
+  readonly #bySint: boolean;
 
   constructor(machine: Machine, seed = 1) {
     this.machine = machine;
+    this.#bySint = machine.config.policies["intercept-page"] === "unavailable";
     this.runtime = new DeterministicRuntime(machine, { seed, onStep: (agent, step) => this.#step(agent.name, step) });
   }
 
@@ -127,24 +137,52 @@ export class InterceptChecker {
         this.#exits.set(vp, new Exit(u8.slice(state, state + CpuState.size)));
         // The message is there and the reason is not: message before reason.
         same(u32[(assist + ENTRY_REASON) >>> 2], NO_REASON, "reason before the message");
-        this.#checkMessage(vp, u8.slice(assist + MESSAGE, assist + MESSAGE + MESSAGE_BYTES));
+        const message = this.#message(vp);
+        this.#checkMessage(vp, u8.slice(message, message + MESSAGE_BYTES));
         break;
       }
       case "hypervisor.write-entry-reason":
-        same(u32[(assist + ENTRY_REASON) >>> 2], REASON_INTERCEPT);
+        same(u32[(assist + ENTRY_REASON) >>> 2], this.#bySint ? NO_REASON : REASON_INTERCEPT);
         same(u8[registers + VALID], 0, "is_valid before the page is filled");
+        break;
+      case "hypervisor.enter-vtl2-sint":
+        this.#checkSint(vp);
         break;
       case "hypervisor.fill-register-page":
         this.#checkRegisterPage(vp, u8.slice(registers, registers + PAGE_BYTES));
         break;
       case "hypervisor.enter-vtl2-interrupt":
-        same(u32[(assist + ENTRY_REASON) >>> 2], 2);
+        same(u32[(assist + ENTRY_REASON) >>> 2], REASON_INTERRUPT);
         same(u8[registers + VALID], 0, "is_valid after an interrupt");
         break;
       case "mshv.copy-message":
         this.#checkRunPage(vp);
         break;
+      case "mshv.process-intercept":
+        if (u32[this.#message(vp) >>> 2] !== 0) this.#checkRunPage(vp);
+        break;
+      case "mshv.free-slot":
+        same(u32[this.#message(vp) >>> 2], 0, "the slot is empty before the next VTL return");
+        break;
     }
+  }
+
+  /** Where the hypervisor writes messages: the assist page, or the first slot of the message page. */
+  #message(vp: number): number {
+    return this.#bySint ? this.#page(vp, MESSAGE_PAGE) : this.#page(vp, KERNEL_PAGES.ASSIST) + MESSAGE;
+  }
+
+  /** VTL2 is entered for SINT0's interrupt: nothing of what an intercept page brings is there. */
+  #checkSint(vp: number): void {
+    const { u8, u32 } = this.machine.memory;
+    const assist = this.#page(vp, KERNEL_PAGES.ASSIST);
+    const registers = this.#page(vp, KERNEL_PAGES.REGISTER);
+    same(u32[(assist + ENTRY_REASON) >>> 2], REASON_INTERRUPT);
+    const { state } = this.machine.processor(vp);
+    const word = (state + HypervisorVpState.at.vtl2_irr) / 4 + (CALLBACK_VECTOR >>> 5);
+    same(u32[word] >>> (CALLBACK_VECTOR & 31) & 1, 1, "SINT0's vector is requested");
+    same(u8.subarray(assist + MESSAGE, assist + MESSAGE + MESSAGE_BYTES).every((byte) => byte === 0), true);
+    same(u8.subarray(registers, registers + PAGE_BYTES).every((byte) => byte === 0), true, "no register page");
   }
 
   #checkMessage(vp: number, bytes: Uint8Array): void {
@@ -316,10 +354,10 @@ export class InterceptChecker {
     const { u8 } = this.machine.memory;
     const exit = this.#exits.get(vp)!;
     const run = this.#page(vp, KERNEL_PAGES.RUN);
-    const assist = this.#page(vp, KERNEL_PAGES.ASSIST);
+    const written = this.#message(vp);
     const message = run + offsetOf("hcl_run", "exit_message");
     for (let k = 0; k < MESSAGE_BYTES; k++) {
-      same(u8[message + k], u8[assist + MESSAGE + k], `byte ${k} of the message in the run page`);
+      same(u8[message + k], u8[written + k], `byte ${k} of the message in the run page`);
     }
     const context = run + offsetOf("hcl_run", "context");
     const registers = context + offsetOf("hcl_cpu_context_x64", "gps_no_rsp");

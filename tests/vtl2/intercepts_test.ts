@@ -1,16 +1,23 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { PartitionState } from "../../lib/hypervisor/partition.ts";
+import { VpRegisters } from "../../lib/hypervisor/registers.ts";
 import { findExitStreams, readRecordedProgram } from "../../lib/inspect/exits.ts";
 import { writeExitRegisters } from "../../lib/inspect/exit_registers.ts";
 import { writeBootTables } from "../../lib/guest/initial_state.ts";
 import { END } from "../../lib/machine/header.ts";
 import { setRegisters } from "../../lib/machine/load.ts";
 import { Machine } from "../../lib/machine/machine.ts";
+import { BadInput } from "../../lib/memory/bad_input.ts";
 import { queueMessage } from "../../lib/vtl2/handlers/deliverability.ts";
 import type { KernelVp } from "../../lib/vtl2/kernel_vp.ts";
 import { gates, guestMachine, RAM_BYTES, siliconPolicies } from "../machine/guest_fixture.ts";
 import { InterceptChecker } from "./intercept_checker.ts";
 
+/** Register names and a status of hyperv.constants.json. */
+const VSM_CAPABILITIES = 0xd0006;
+const VSM_PARTITION_CONFIG = 0xd0007;
+const REGISTER_PAGE = 0x9001c;
+const HV_STATUS_INVALID_REGISTER_VALUE = 0x50;
 const DATA = new URL("../data/exits/", import.meta.url).pathname;
 const MODES = { real16: "real", prot32: "protected", long64: "long" } as const;
 
@@ -196,8 +203,9 @@ message:
         iretq
 `;
 
-Deno.test("intercepts: a guest that makes the hypervisor send every message finds all of them complete", () => {
-  const machine = guestMachine(EVERY_MESSAGE);
+/** Runs that guest with the checker; every message must come. */
+function everyMessage(policies: Record<string, string>): void {
+  const machine = guestMachine(EVERY_MESSAGE, { policies });
   const vp = machine.processor(0) as KernelVp;
   const { i32, u32, u16 } = machine.memory;
   const exceptions = (machine.platform.partition.state + PartitionState.at.exception_intercepts) >>> 2;
@@ -210,7 +218,7 @@ Deno.test("intercepts: a guest that makes the hypervisor send every message find
     if (message === "HvMessageTypeExceptionIntercept") i32[exceptions] = 0;
     const port = u16[(vp.vmm.message + 16 + 40) >>> 1];
     if (message === "HvMessageTypeX64IoPortIntercept" && port === 0x81) {
-      const text = machine.map.header - 4096; // a page of VTL2's that nobody uses
+      const text = machine.map.header - 2048; // the end of the message page, whose last slots nobody uses
       u32[text >>> 2] = 1;
       queueMessage(vp.vmm, 2, text);
       queueMessage(vp.vmm, 2, text);
@@ -232,6 +240,33 @@ Deno.test("intercepts: a guest that makes the hypervisor send every message find
     "HvMessageTypeX64IoPortIntercept",
   ]);
   assertEquals(checker.seen.HvMessageTypeSynicSintDeliverable, 2);
+}
+
+Deno.test("intercepts: a guest that makes the hypervisor send every message finds all of them complete", () => {
+  everyMessage({});
+});
+
+Deno.test("intercepts: without an intercept page they come through SINT0 and its slot of the message page", () => {
+  everyMessage({ "intercept-page": "unavailable" });
+});
+
+Deno.test("intercepts: without an intercept page VTL2 can neither see nor ask for one", () => {
+  const { platform } = guestMachine("hlt", { policies: { "intercept-page": "unavailable" } });
+  const registers = new VpRegisters(platform.facilities);
+  const capability = 1n << 27n;
+  const asked = 1n << 12n;
+  assertEquals(registers.get64(0, 2, VSM_CAPABILITIES)! & capability, 0n);
+  assertEquals(registers.get64(0, 2, VSM_PARTITION_CONFIG)! & asked, 0n);
+  assertEquals(registers.set64(0, 2, VSM_PARTITION_CONFIG, asked), HV_STATUS_INVALID_REGISTER_VALUE);
+  assertEquals(registers.get64(0, 2, REGISTER_PAGE), 0n);
+});
+
+Deno.test("intercepts: the sidecar kernel cannot do without an intercept page", () => {
+  assertThrows(
+    () => guestMachine("hlt", { platform: "sidecar", vps: 2, policies: { "intercept-page": "unavailable" } }),
+    BadInput,
+    "intercept-page=unavailable",
+  );
 });
 
 Deno.test("intercepts: HLT leaves to VTL2 only for a caller who asks for it, and OpenHCL's VMM does not know the message", () => {

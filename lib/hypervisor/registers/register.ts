@@ -43,7 +43,7 @@ export function word64(
   name: RegisterName,
   vtls: Register["vtls"],
   place: (context: RegisterContext) => number,
-  valid: (value: bigint) => boolean,
+  valid: (value: bigint, context: RegisterContext) => boolean,
   after?: (context: RegisterContext, value: bigint) => void,
 ): Register {
   return {
@@ -55,7 +55,7 @@ export function word64(
     },
     write: (context, view, at) => {
       const value = view.getBigUint64(at, true);
-      if (!valid(value)) return InvalidRegisterValue;
+      if (!valid(value, context)) return InvalidRegisterValue;
       context.memory.u64[place(context) >>> 3] = value;
       after?.(context, value);
       return Success;

@@ -24,7 +24,7 @@ import { PartitionState } from "../partition.ts";
 import { SINTS, SYNIC_VERSION } from "../synic.ts";
 import { STIMERS } from "../synthetic_timers.ts";
 import { referenceTime } from "../time.ts";
-import { REGISTER_PAGE } from "../vtl_entry.ts";
+import { INTERCEPT_PAGE, REGISTER_PAGE } from "../vtl_entry.ts";
 import { HypervisorVpState } from "../vp_state.ts";
 import { computed64, type Register, type RegisterContext, type RegisterName, validity, word64 } from "./register.ts";
 
@@ -119,6 +119,10 @@ function hasRegisterPage({ facilities: { partition } }: RegisterContext): boolea
   return partition.policy(REGISTER_PAGE) !== REGISTER_PAGE.is.unmapped;
 }
 
+function hasInterceptPage({ facilities: { partition } }: RegisterContext): boolean {
+  return partition.policy(INTERCEPT_PAGE) === INTERCEPT_PAGE.is.available;
+}
+
 /** Whether the partition has pages for VTL2. */
 function hasVtl2({ facilities: { partition } }: RegisterContext): boolean {
   return partition.config.vtl2Bytes !== 0;
@@ -148,7 +152,7 @@ const partitionStatus = computed64("VsmPartitionStatus", "all", (context) =>
 
 const capabilities = computed64("VsmCapabilities", "all", (context) =>
   HvRegisterVsmCapabilities.make({
-    intercept_page_available: hasVtl2(context),
+    intercept_page_available: hasVtl2(context) && hasInterceptPage(context),
     return_action_available: hasVtl2(context),
     intercept_not_present_available: hasVtl2(context),
   }));
@@ -161,6 +165,12 @@ const PARTITION_CONFIG_SUPPORTED: bigint = HvRegisterVsmPartitionConfig.mask.ena
   HvRegisterVsmPartitionConfig.mask.intercept_unrecoverable_exception |
   HvRegisterVsmPartitionConfig.mask.intercept_page |
   HvRegisterVsmPartitionConfig.mask.intercept_not_present;
+
+function partitionConfigSupported(context: RegisterContext): bigint {
+  return hasInterceptPage(context)
+    ? PARTITION_CONFIG_SUPPORTED
+    : PARTITION_CONFIG_SUPPORTED & ~HvRegisterVsmPartitionConfig.mask.intercept_page;
+}
 
 const sints = Array.from({ length: SINTS }, (_, k) =>
   computed64(
@@ -227,7 +237,7 @@ export const SYNTHETIC_REGISTERS: readonly Register[] = [
     "VsmPartitionConfig",
     "vtl2",
     ({ facilities: { partition } }) => partition.state + partitionState.vsm_partition_config,
-    (value) => (value & ~PARTITION_CONFIG_SUPPORTED) === 0n,
+    (value, context) => (value & ~partitionConfigSupported(context)) === 0n,
   ),
   computed64(
     "Scontrol",
