@@ -10,8 +10,8 @@ import { CpuState } from "../cpu/state.ts";
 import type { Devices } from "../devices/devices.ts";
 import type { CpuidTable } from "../hypervisor/cpuid.ts";
 import type { SevMachine } from "../hypervisor/sev/machine.ts";
-import type { SevVp } from "../hypervisor/sev/sev_vp.ts";
 import { SevVpState, TURN, VIEW } from "../hypervisor/sev/state.ts";
+import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { array, bytes, u32, u64 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import { VMCB_CONTROL } from "../layout/sev/vmcb.ts";
@@ -126,7 +126,7 @@ export interface HostServices {
 /** What a host's side of a processor is put together from. */
 export interface HostVcpuParts {
   /** The processor, as this thread sees it. */
-  readonly vp: SevVp;
+  readonly vp: VirtualProcessor;
   readonly sev: SevMachine;
   readonly services: HostServices;
   readonly port: MemoryPort;
@@ -149,7 +149,7 @@ export type HostField =
 /** The host's side of one virtual processor. */
 export class HostVcpu extends Agent {
   readonly index: number;
-  readonly vp: SevVp;
+  readonly vp: VirtualProcessor;
   readonly sev: SevMachine;
   readonly services: HostServices;
   /** Guest memory as the host reaches it. */

@@ -7,7 +7,7 @@
  * @module
  */
 import { writeBootTables } from "../guest/initial_state.ts";
-import { type Platform, RAM_MIN } from "../machine/config.ts";
+import { type MachineConfig, type Platform, RAM_MIN } from "../machine/config.ts";
 import { END } from "../machine/header.ts";
 import { setRegisters } from "../machine/load.ts";
 import { Machine } from "../machine/machine.ts";
@@ -116,6 +116,8 @@ export async function readRecordedProgram(path: string): Promise<RecordedProgram
 export interface VerifyExitsOptions {
   /** Default `bare`. */
   readonly platform?: Platform;
+  /** Who has VMPL0 on platform `snp`. */
+  readonly paravisor?: NonNullable<MachineConfig["paravisor"]>;
   /** Default `concurrent`. */
   readonly runtime?: RuntimeName;
   /** Seed of the deterministic runtime. */
@@ -164,6 +166,7 @@ async function replay(program: RecordedProgram, options: VerifyExitsOptions, rep
   const platform = options.platform ?? "bare";
   const machine = Machine.create({
     platform,
+    ...(options.paravisor === undefined ? {} : { paravisor: options.paravisor }),
     // Processor 0 of the sidecar platform is the base processor, which is not the sidecar's.
     ...(platform === "sidecar" ? { vps: 2, bootVp: 1 } : { vps: 1 }),
     ramBytes: Math.max(RAM_MIN, Math.ceil(header.memory / PAGE_SIZE) * PAGE_SIZE),

@@ -55,6 +55,8 @@ export interface MachineConfig {
   readonly haltIntercept?: boolean;
   /** The host of an encrypted guest; `kvm` when absent. */
   readonly host?: "kvm" | "vmd";
+  /** Who has VMPL0 of an SNP guest: the guest itself when absent, or OpenHCL with the guest at a lower VMPL. */
+  readonly paravisor?: "openhcl";
   /** Adds a malicious host beside the honest one, with this seed. */
   readonly maliciousHost?: number;
   /** Whether the host of an encrypted guest has a worker of its own (when absent), or shares those of the processors. */

@@ -19,6 +19,7 @@ import { Fxsave } from "../layout/x64/fxsave.ts";
 import { SidecarVp } from "../sidecar/kernel/sidecar_vp.ts";
 import { SidecarTaskState } from "../sidecar/memory.ts";
 import { loadContext } from "../vtl2/kernel_start.ts";
+import { SnpVp } from "../vtl2/snp/snp_vp.ts";
 import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import type { Machine } from "./machine.ts";
 import { isEncrypted } from "./sev_platform.ts";
@@ -88,6 +89,7 @@ export function setRegisters(machine: Machine, write: (view: DataView, base: num
 function registersChanged(machine: Machine, vp: VirtualProcessor): void {
   vp.cpu.flushCaches();
   if (vp instanceof KernelVp) loadContext(vp);
+  if (vp instanceof SnpVp) vp.saveRegisters(vp.vmsaPage(vp.vtl));
   if (vp instanceof SidecarVp) saveContext(vp, machine.platform.sidecar.taskState(vp.index));
 }
 

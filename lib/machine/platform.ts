@@ -21,7 +21,6 @@ import { Facilities } from "../hypervisor/facilities.ts";
 import type { HypercallContext } from "../hypervisor/hypercalls/context.ts";
 import { GuestBus, type GuestBusParts } from "../hypervisor/guest_bus.ts";
 import { Partition, PartitionState } from "../hypervisor/partition.ts";
-import type { SevVp } from "../hypervisor/sev/sev_vp.ts";
 import { VpRegisters } from "../hypervisor/registers.ts";
 import { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
@@ -40,7 +39,8 @@ import { CRASH_TEXT_MAX, END, MachineHeader } from "./header.ts";
 import { DoorbellWords } from "./doorbell.ts";
 import type { Machine } from "./machine.ts";
 import { hasVtl2 } from "./machine_map.ts";
-import { isEncrypted, SevPlatform } from "./sev_platform.ts";
+import { isEncrypted, SevPlatform, type SevPlatformParts } from "./sev_platform.ts";
+import { ParavisorPlatform } from "./paravisor_platform.ts";
 import { SidecarPlatform } from "./sidecar_platform.ts";
 
 const header = MachineHeader.at;
@@ -148,7 +148,8 @@ export class Platform {
   get sev(): SevPlatform {
     const machine = this.#machine;
     const { config, map, memory } = machine;
-    return this.#sev ??= new SevPlatform({
+    if (this.#sev !== undefined) return this.#sev;
+    const parts = {
       config,
       memory,
       facilities: this.facilities,
@@ -160,7 +161,7 @@ export class Platform {
       cpu: (vp, bus) => this.#cpu(vp, bus).cpu,
       hypercalls: (vp) => this.#hypercalls(vp, 0),
       agentBlock: (vp) => map.agents + vp * AgentBlock.size,
-      processor: (vp) => machine.processor(vp) as SevVp,
+      processor: (vp) => machine.processor(vp),
       services: (vp) => ({
         devices: this.#devices(vp),
         cpuid: this.#cpuid,
@@ -170,6 +171,15 @@ export class Platform {
         onEndOfInterrupt: (vector) => this.#endOfInterrupt(vector),
       }),
       finish: (reason, vp, value) => void machine.finish(reason, vp, value),
+    } satisfies SevPlatformParts;
+    return this.#sev = config.paravisor === undefined ? new SevPlatform(parts) : new ParavisorPlatform({
+      ...parts,
+      cpuid: this.#cpuid,
+      vmm: this.#vmm,
+      splitLock: this.#splitLock,
+      deviceReady: () => this.#deviceReady(),
+      onCrash: (vp, crash) => this.#crash(vp, crash),
+      onTripleFault: (vp) => void machine.finish(END.TRIPLE_FAULT, vp),
     });
   }
 

@@ -21,11 +21,12 @@ import { HOST_STOP, type HostServices, HostVcpu, HostVcpuState, SCRATCH_BYTES } 
 import { KVM_PASSED_MSRS, resetKvmVcpu } from "../host/kvm/reset.ts";
 import { resetVmdVcpu, VMD_PASSED_MSRS } from "../host/vmd/exit.ts";
 import type { Facilities } from "../hypervisor/facilities.ts";
-import type { GuestBusParts } from "../hypervisor/guest_bus.ts";
+import type { GuestBus, GuestBusParts } from "../hypervisor/guest_bus.ts";
 import type { HypercallContext } from "../hypervisor/hypercalls/context.ts";
 import { GUEST_ASID, sevBytes, type SevConfig, SevMachine } from "../hypervisor/sev/machine.ts";
 import { C_BIT_HIGH, SevBus } from "../hypervisor/sev/sev_bus.ts";
 import { SevVp, VMRUN } from "../hypervisor/sev/sev_vp.ts";
+import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { SNP_LAUNCH } from "../layout/sev/constants/firmware.ts";
 import { VMSA } from "../layout/sev/vmsa.ts";
 import { type Agent, AgentBlock } from "../memory/agent.ts";
@@ -33,6 +34,7 @@ import { BadInput } from "../memory/bad_input.ts";
 import { type MachineMemory, PAGE_SHIFT, PAGE_SIZE } from "../memory/machine_memory.ts";
 import type { MemoryPort } from "../memory/port.ts";
 import { saveVmsa } from "../sev/vmsa.ts";
+import { SNP_PAGES_PER_VP } from "../vtl2/snp/pages.ts";
 import type { MachineConfig } from "./config.ts";
 import { Doorbell } from "./doorbell.ts";
 import { END } from "./header.ts";
@@ -51,9 +53,13 @@ export function isEncrypted(config: Pick<MachineConfig, "platform">): boolean {
   return config.platform === "sev-es" || config.platform === "snp";
 }
 
-/** Workers that a machine has beside one for each processor. */
+/**
+ * Workers that a machine has beside one for each processor. The host of a guest with a paravisor handles every exit twice and
+ * does little each time: it shares the processors' workers unless it is asked not to.
+ */
 export function hostWorkers(config: MachineConfig): number {
-  return isEncrypted(config) && config.hostPlacement !== "processor" ? 1 : 0;
+  const usual = config.paravisor === undefined ? "worker" : "processor";
+  return isEncrypted(config) && (config.hostPlacement ?? usual) === "worker" ? 1 : 0;
 }
 
 /** Agents that a machine has beside one for each processor. */
@@ -63,6 +69,10 @@ export function hostAgents(config: MachineConfig): number {
 
 /** Throws {@linkcode BadInput} when the host cannot have such a guest. */
 export function checkHost(config: MachineConfig): void {
+  if (config.paravisor !== undefined) {
+    if (config.platform !== "snp") throw new BadInput(`Paravisor "${config.paravisor}" needs platform "snp"`);
+    if (config.host !== undefined) throw new BadInput(`Host "${config.host}" runs no paravisor; its host is Hyper-V`);
+  }
   if (config.host !== "vmd" || !isEncrypted(config)) return;
   if (config.platform === "snp") throw new BadInput('Host "vmd" has no SNP guests, expected --platform sev-es');
   if (config.vps !== 1) throw new BadInput(`Host "vmd" has guests with one VP, not ${config.vps}`);
@@ -74,7 +84,9 @@ export function sevRegionBytes(config: MachineConfig, base: number): number {
 }
 
 function places(config: MachineConfig, base: number) {
-  const sev: SevConfig = { vps: config.vps, ramBytes: config.ramBytes, snp: config.platform === "snp", base };
+  const { vps, ramBytes, platform, paravisor } = config;
+  const own = paravisor === undefined ? {} : { paravisorPages: SNP_PAGES_PER_VP };
+  const sev: SevConfig = { vps, ramBytes, snp: platform === "snp", base, ...own };
   const states = base + sevBytes(sev);
   const scratch = states + Math.ceil((config.vps * HostVcpuState.size) / PAGE_SIZE) * PAGE_SIZE;
   return { sev, states, scratch, end: scratch + config.vps * SCRATCH_BYTES };
@@ -93,11 +105,11 @@ export interface SevPlatformParts {
   /** Byte offset of the doorbell of the host's worker. */
   readonly doorbell: number;
   readonly busParts: (vp: number) => GuestBusParts;
-  readonly cpu: (vp: number, bus: SevBus) => Cpu;
+  readonly cpu: (vp: number, bus: GuestBus) => Cpu;
   readonly hypercalls: (vp: number) => HypercallContext;
   readonly agentBlock: (vp: number) => number;
   /** The virtual processor, one object in this thread. */
-  readonly processor: (vp: number) => SevVp;
+  readonly processor: (vp: number) => VirtualProcessor;
   readonly services: (vp: number) => Omit<HostServices, "stop" | "ring">;
   /** Ends the machine: one of END. */
   readonly finish: (reason: number, vp: number, value: number) => void;
@@ -112,7 +124,8 @@ const TABLE_LEVELS = 4;
 /** See the module's description. One per thread. */
 export class SevPlatform {
   readonly sev: SevMachine;
-  readonly #parts: SevPlatformParts;
+  /** What it is made from. */
+  protected readonly parts: SevPlatformParts;
   readonly #states: number;
   readonly #scratch: number;
   readonly #hosts = new Map<number, HostVcpu>();
@@ -121,16 +134,21 @@ export class SevPlatform {
   /** The platform over `parts`. */
   constructor(parts: SevPlatformParts) {
     const { sev, states, scratch } = places(parts.config, parts.region);
-    this.#parts = parts;
+    this.parts = parts;
     this.#states = states;
     this.#scratch = scratch;
     this.sev = new SevMachine(parts.memory, sev);
     this.#doorbell = new Doorbell(parts.memory, parts.doorbell);
   }
 
+  /** Called when a processor has left for the host. */
+  protected get onExit(): () => void {
+    return hostWorkers(this.parts.config) === 0 ? () => {} : () => this.#doorbell.ring();
+  }
+
   /** Makes the object for processor `index`; its state is in the memory. */
-  processor(index: number): SevVp {
-    const { config, facilities, agentBlock, busParts, cpu, hypercalls, services } = this.#parts;
+  processor(index: number): VirtualProcessor {
+    const { config, facilities, agentBlock, busParts, cpu, hypercalls, services } = this.parts;
     const passedMsrs = config.host === "vmd" ? VMD_PASSED_MSRS : KVM_PASSED_MSRS;
     const bus = new SevBus({ ...busParts(index), sev: this.sev, passedMsrs });
     return new SevVp(index, agentBlock(index), {
@@ -140,7 +158,7 @@ export class SevPlatform {
       bus,
       sev: this.sev,
       acknowledgePic: services(index).acknowledgePic,
-      onExit: hostWorkers(config) === 0 ? () => {} : () => this.#doorbell.ring(),
+      onExit: this.onExit,
     });
   }
 
@@ -148,7 +166,7 @@ export class SevPlatform {
   host(index: number): HostVcpu {
     let host = this.#hosts.get(index);
     if (host === undefined) {
-      const { agentBlocks, port, processor, services, config, finish } = this.#parts;
+      const { agentBlocks, port, processor, services, config, finish } = this.parts;
       const vp = processor(index);
       host = new HostVcpu(agentBlocks + index * AgentBlock.size, {
         vp,
@@ -170,7 +188,7 @@ export class SevPlatform {
 
   /** The agents that live on `worker`. */
   agents(worker: number): readonly Agent[] {
-    const { config, processor } = this.#parts;
+    const { config, processor } = this.parts;
     if (worker >= config.vps) {
       return [...Array.from({ length: config.vps }, (_, index) => this.host(index)), ...this.#malicious()];
     }
@@ -179,16 +197,21 @@ export class SevPlatform {
   }
 
   #malicious(): readonly Agent[] {
-    const { agentBlocks, config, port, facilities } = this.#parts;
+    const { agentBlocks, config, port, facilities } = this.parts;
     if (config.maliciousHost === undefined) return [];
     const block = agentBlocks + config.vps * AgentBlock.size;
     return [new MaliciousHost(block, this.sev, facilities.partition, port, config.maliciousHost)];
   }
 
+  /** Chooses the guest's key. */
+  protected setKey(): void {
+    this.sev.setKey(KEY_SEED);
+  }
+
   /** Puts everything into its state at power-on; the guest is not loaded yet. */
   powerOn(): void {
-    const { config, processor } = this.#parts;
-    this.sev.setKey(KEY_SEED);
+    const { config, processor } = this.parts;
+    this.setKey();
     for (let index = 0; index < config.vps; index++) {
       processor(index).step = VMRUN;
       if (config.host === "vmd") resetVmdVcpu(this.host(index));
@@ -201,7 +224,7 @@ export class SevPlatform {
    * something, and those of `ranges`, are measured and validated; the others belong to nobody until they are used.
    */
   launch(ranges: readonly { readonly address: number; readonly memSize: number }[]): void {
-    const { config, memory, port, processor } = this.#parts;
+    const { config, memory, port, processor } = this.parts;
     const pages = config.ramBytes / PAGE_SIZE;
     this.#markBootTables(processor(0));
     this.#startOthers();
@@ -225,14 +248,14 @@ export class SevPlatform {
   }
 
   /** The C bit in every entry of the tables that a long-mode guest starts with: its memory is private. */
-  #markBootTables(vp: SevVp): void {
+  #markBootTables(vp: VirtualProcessor): void {
     const { s32 } = vp.cpu;
     if ((s32[CpuState.at.cr0 >>> 2] >>> 31) === 0) return;
     this.#markTable((s32[CpuState.at.cr3 >>> 2] & ~(PAGE_SIZE - 1)) >>> 0, TABLE_LEVELS);
   }
 
   #markTable(table: number, level: number): void {
-    const { memory, config } = this.#parts;
+    const { memory, config } = this.parts;
     for (let entry = table >>> 2; entry < (table >>> 2) + 2 * TABLE_ENTRIES; entry += 2) {
       const low = memory.u32[entry];
       const address = (low & ~(PAGE_SIZE - 1)) >>> 0;
@@ -245,7 +268,7 @@ export class SevPlatform {
 
   /** The other processors start where the image's reset block says, as firmware does it; else at the reset vector. */
   #startOthers(): void {
-    const { config, memory, processor } = this.#parts;
+    const { config, memory, processor } = this.parts;
     const address = findResetBlock(memory.u8.subarray(0, config.ramBytes));
     if (address === undefined) return;
     for (let index = 1; index < config.vps; index++) {
@@ -258,7 +281,7 @@ export class SevPlatform {
 
   /** Writes a processor's registers into its VMSA and gives the page to the guest. */
   #makeVmsa(index: number): void {
-    const { memory, port, processor } = this.#parts;
+    const { memory, port, processor } = this.parts;
     const { cpuState, cpu } = processor(index);
     const page = this.sev.vmsa(index);
     // What KVM adds to the registers that user space has set (g5).

@@ -27,6 +27,34 @@ export function protectedQwords(bitmap: Uint8Array): readonly number[] {
   return offsets;
 }
 
+/** The bitmap that protects every field which software reaches through the nonce (columns xor64 and xor32 of the layout). */
+export function protectingBitmap(): Uint8Array {
+  const bitmap = new Uint8Array(TWEAK_BITMAP_BYTES);
+  for (const field of VMSA.fields) {
+    if (field.columns.access !== "xor64" && field.columns.access !== "xor32") continue;
+    for (let offset = field.offset; offset < field.offset + field.size; offset += QWORD) {
+      const { byte, bit } = tweakBit(offset);
+      bitmap[byte] |= 1 << bit;
+    }
+  }
+  return bitmap;
+}
+
+/**
+ * XORs the quadwords `offsets` of the VMSA at byte `page` of `words` with the nonce that it holds: what is protected becomes
+ * plain, or plain text protected.
+ */
+export function maskQwords(words: Int32Array, page: number, offsets: readonly number[]): void {
+  const base = page >>> 2;
+  const low = words[base + (NONCE >>> 2)];
+  const high = words[base + (NONCE >>> 2) + 1];
+  for (let k = 0; k < offsets.length; k++) {
+    const word = base + (offsets[k] >>> 2);
+    words[word] ^= low;
+    words[word + 1] ^= high;
+  }
+}
+
 /** Throws `TypeError` when `bitmap` protects a field that software accesses directly (openvmm `VmsaWrapper::reset`). */
 export function assertUnprotected(bitmap: Uint8Array): void {
   for (const field of VMSA.fields) {

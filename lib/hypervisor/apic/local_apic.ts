@@ -316,15 +316,26 @@ export class LocalApic {
     return this.#highest(IRR);
   }
 
+  /** The requested vector that no interrupt in service holds back, whatever the task priority; -1 for none. */
+  highestOffered(): number {
+    const vector = this.#highest(IRR);
+    if (vector < 0 || !this.enabled) return -1;
+    return vector >>> CLASS_SHIFT > this.#highest(ISR) >> CLASS_SHIFT ? vector : -1;
+  }
+
   /** Takes the interrupt that {@linkcode highestPending} names: it moves from IRR to ISR. Returns its vector, or -1. */
   acknowledge(): number {
     const vector = this.highestPending();
-    if (vector < 0) return -1;
+    if (vector >= 0) this.acknowledgeVector(vector);
+    return vector;
+  }
+
+  /** A processor has delivered `vector`: it moves from IRR to ISR, unless it ends by itself. */
+  acknowledgeVector(vector: number): void {
     const index = vector >>> 5;
     const bit = 1 << (vector & 31);
     this.#port.and32(this.#base + ApicState.at.irr + index * 4, ~bit);
     if ((this.#i32[this.#word + AUTO_EOI + index] & bit) === 0) this.#i32[this.#word + ISR + index] |= bit;
-    return vector;
   }
 
   /** Ends the interrupt in service with the highest priority; returns its vector, or -1 when there is none. */

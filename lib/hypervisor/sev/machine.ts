@@ -4,7 +4,9 @@
  *
  * ```
  * base   VMCBs                 one page a VP, the host's
- *        VMSAs                 one page a VP, the guest's from launch on
+ *        VMSAs                 one page a VP, the guest's from launch on; with a paravisor one more for each lower VMPL
+ *        messages              one page a VP, shared: what the host tells the paravisor (with a paravisor only)
+ *        paravisor             a secrets page, then the paravisor's own pages of each VP, private to VMPL0
  *        SevVpState            64 bytes a VP
  *        key                   16 bytes
  *        views                 one byte a page (SEV-ES), or the RMP, 16 bytes a page (SNP)
@@ -12,7 +14,7 @@
  *
  * @module
  */
-import { RMP_GEOMETRY } from "../../layout/sev/constants/rmp.ts";
+import { RMP_GEOMETRY, VMPL } from "../../layout/sev/constants/rmp.ts";
 import { SEV_FEATURES } from "../../layout/sev/vmsa.ts";
 import { type MachineMemory, PAGE_SIZE } from "../../memory/machine_memory.ts";
 import type { MemoryPort } from "../../memory/port.ts";
@@ -38,7 +40,12 @@ export interface SevConfig {
   readonly snp: boolean;
   /** Byte offset at which the state begins, page-aligned, behind the RAM. */
   readonly base: number;
+  /** Pages that a paravisor at VMPL0 has for each VP; absent or 0 when the guest has VMPL0 to itself. */
+  readonly paravisorPages?: number;
 }
+
+/** VMSAs of a VP below a paravisor: VMPL0's own, and those of the lower VMPLs that run guests. */
+const PARAVISOR_VMSAS: number = VMPL.VTL0 + 1;
 
 const CACHE_LINE = 64;
 const KEY_BYTES = 4 * KEY_WORDS;
@@ -48,18 +55,36 @@ function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;
 }
 
+/** VMSAs of each VP. */
+function vmsasPerVp(config: SevConfig): number {
+  return (config.paravisorPages ?? 0) === 0 ? 1 : PARAVISOR_VMSAS;
+}
+
 /** Byte offsets that follow from a configuration. */
 function places(config: SevConfig) {
   const { vps, base } = config;
   const vmcbs = base;
   const vmsas = vmcbs + vps * PAGE_SIZE;
-  const vpStates = vmsas + vps * PAGE_SIZE;
+  const own = config.paravisorPages ?? 0;
+  const messages = vmsas + vps * vmsasPerVp(config) * PAGE_SIZE;
+  const paravisor = messages + (own === 0 ? 0 : vps * PAGE_SIZE);
+  const vpStates = paravisor + (own === 0 ? 0 : (1 + vps * own) * PAGE_SIZE);
   // Everything up to here has an entry in the table; the table and what follows belongs to the host alone.
   const pages = roundUp(vpStates, PAGE_SIZE) / PAGE_SIZE;
   const key = roundUp(vpStates + vps * SevVpState.size, CACHE_LINE);
   const table = roundUp(key + KEY_BYTES, PAGE_SIZE);
   const tableBytes = config.snp ? rmpBytes(pages) : pages;
-  return { vmcbs, vmsas, vpStates, pages, key, table, end: roundUp(table + tableBytes, PAGE_SIZE) };
+  return {
+    vmcbs,
+    vmsas,
+    messages,
+    paravisor,
+    vpStates,
+    pages,
+    key,
+    table,
+    end: roundUp(table + tableBytes, PAGE_SIZE),
+  };
 }
 
 /** Bytes that the state of such a guest takes from {@linkcode SevConfig.base} on. */
@@ -80,6 +105,9 @@ export class SevMachine {
   readonly pages: number;
   readonly #vmcbs: number;
   readonly #vmsas: number;
+  readonly #vmsasPerVp: number;
+  readonly #messages: number;
+  readonly #paravisor: number;
   readonly #vpStates: number;
 
   /** The state that `config` describes, in `memory`. */
@@ -90,10 +118,13 @@ export class SevMachine {
     this.pages = place.pages;
     this.#vmcbs = place.vmcbs;
     this.#vmsas = place.vmsas;
+    this.#vmsasPerVp = vmsasPerVp(config);
+    this.#messages = place.messages;
+    this.#paravisor = place.paravisor;
     this.#vpStates = place.vpStates;
     this.rmp = config.snp ? new Rmp(memory, { base: place.table, pages: place.pages }) : undefined;
     this.guestMemory = new GuestMemory(memory, { key: place.key, views: place.table, pages: place.pages }, this.rmp);
-    this.features = config.snp ? SEV_FEATURES.mask.snp : 0n;
+    this.features = !config.snp ? 0n : this.hasParavisor ? PARAVISOR_FEATURES : SEV_FEATURES.mask.snp;
   }
 
   /** Chooses the guest's key: different for each `seed`. */
@@ -109,9 +140,29 @@ export class SevMachine {
     return this.#vmcbs + vp * PAGE_SIZE;
   }
 
-  /** Byte offset of the VMSA that a VP is launched with. */
-  vmsa(vp: number): number {
-    return this.#vmsas + vp * PAGE_SIZE;
+  /** Whether a paravisor has VMPL0, and the guest a lower one. */
+  get hasParavisor(): boolean {
+    return (this.config.paravisorPages ?? 0) !== 0;
+  }
+
+  /** Byte offset of the VMSA that a VP is launched with, or with a paravisor of that of a lower VMPL (1 or 2). */
+  vmsa(vp: number, vmpl = 0): number {
+    return this.#vmsas + (vp * this.#vmsasPerVp + vmpl) * PAGE_SIZE;
+  }
+
+  /** Byte offset of the shared page in which the host tells a VP's paravisor what happened; with a paravisor. */
+  messagePage(vp: number): number {
+    return this.#messages + vp * PAGE_SIZE;
+  }
+
+  /** Byte offset of the paravisor's secrets page. */
+  get secretsPage(): number {
+    return this.#paravisor;
+  }
+
+  /** Byte offset of the first of the paravisor's own pages of a VP. */
+  paravisorPages(vp: number): number {
+    return this.#paravisor + (1 + vp * (this.config.paravisorPages ?? 0)) * PAGE_SIZE;
   }
 
   /** Byte offset of a VP's {@linkcode SevVpState}. */
@@ -140,6 +191,14 @@ export class SevMachine {
     this.rmp.rmpupdate(port, page, { assigned: true, asid: GUEST_ASID, gpn: page, size, immutable: false });
   }
 }
+
+/** SEV_FEATURES of OpenHCL's own VMSA: restricted injection and no vTOM (sev.md f2), and what it hands on (f1). */
+const PARAVISOR_FEATURES: bigint = SEV_FEATURES.make({
+  snp: 1,
+  restricted_injection: 1,
+  debug_swap: 1,
+  vmsa_reg_prot: 1,
+});
 
 /** Odd constant that spreads a seed over the key's words (2^32 divided by the golden ratio). */
 const KEY_FACTOR = 0x9e3779b1 | 0;

@@ -25,6 +25,16 @@ export const VIEW = {
   WAITS: 2,
 } as const;
 
+/** An interrupt that VMPL0's software has put into a VMSA (V_IRQ), as the processor keeps it while the VMPL runs. */
+export const VIRTUAL_INTERRUPT = {
+  /** Its vector. */
+  VECTOR: 0xff,
+  /** It waits for the guest to be interruptible. */
+  PENDING: 1 << 8,
+  /** It has been delivered since the entry. */
+  DELIVERED: 1 << 9,
+} as const;
+
 /** Exit reason of the processor: an event that the guest's #VC handler is to deal with. */
 export const EXIT_VC: number = EXIT_BUS;
 /** Exit reason of the processor: an automatic exit. */
@@ -42,5 +52,6 @@ export const SevVpState = structure("SevVpState", 64, [
   ["vmpl", 40, u32, "Privilege level of the VMSA that was entered last"],
   ["exceptions", 44, u32, "How many #VC were raised"],
   ["view", 48, u32, "VIEW: whether somebody looks at what the host can read at each exit"],
-  reserved(52, 12),
+  ["virtual_interrupt", 52, u32, "VIRTUAL_INTERRUPT: the interrupt that the VMSA has offered the processor"],
+  reserved(56, 8),
 ], "Not a structure of the modelled machine");

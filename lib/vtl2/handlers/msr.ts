@@ -39,32 +39,14 @@ export function handleMsr(vp: VmmVp): HandlerResult {
   const message = vp.message;
   const msr = i32[(message + MSR_NUMBER) >>> 2];
   if (vp.devices.msrs?.claims(msr >>> 0)) return accessDeviceMsr(vp, vp.devices.msrs, msr >>> 0);
-  const parameter = msr - P0;
-  const known = parameter >= 0 && parameter < CRASH_PARAMETERS || msr === CTL;
-  if (!known && vp.policy(UNKNOWN_MSR) === UNKNOWN_MSR.is.silicon) {
+  if (!isCrashMsr(msr) && vp.policy(UNKNOWN_MSR) === UNKNOWN_MSR.is.silicon) {
     injectFault(vp, VECTOR_GP, 0);
     return HANDLED;
   }
-  const slot = (vp.state + PARAMETERS) >>> 2;
   if (vp.memory.u8[message + ACCESS_TYPE] === WRITE) {
-    const low = i32[(message + MESSAGE_RAX) >>> 2];
-    const high = i32[(message + MESSAGE_RDX) >>> 2];
-    if (msr === CTL) {
-      reportCrash(vp, low, high);
-    } else if (known) {
-      i32[slot + 2 * parameter] = low;
-      i32[slot + 2 * parameter + 1] = high;
-    }
+    writeVmmMsr(vp, msr, i32[(message + MESSAGE_RAX) >>> 2], i32[(message + MESSAGE_RDX) >>> 2]);
   } else {
-    let low = 0;
-    let high = 0;
-    if (msr === CTL) {
-      low = CTL_LOW;
-      high = CTL_HIGH;
-    } else if (known) {
-      low = i32[slot + 2 * parameter];
-      high = i32[slot + 2 * parameter + 1];
-    }
+    const [low, high] = readVmmMsr(vp, msr);
     const context = vp.context >>> 2;
     i32[context + (CONTEXT.RAX >>> 2)] = low;
     i32[context + (CONTEXT.RAX >>> 2) + 1] = 0;
@@ -72,6 +54,31 @@ export function handleMsr(vp: VmmVp): HandlerResult {
     i32[context + (CONTEXT.RDX >>> 2) + 1] = 0;
   }
   return completeInstruction(vp, instructionLength(vp));
+}
+
+/** Whether `msr` is one of the crash MSRs. */
+export function isCrashMsr(msr: number): boolean {
+  return (msr >= P0 && msr < P0 + CRASH_PARAMETERS) || msr === CTL;
+}
+
+/** Low and high half of an MSR that the VMM answers: a crash MSR; 0 for one that nobody knows. */
+export function readVmmMsr(vp: Pick<VmmVp, "memory" | "state">, msr: number): readonly [low: number, high: number] {
+  if (msr === CTL) return [CTL_LOW, CTL_HIGH];
+  if (!isCrashMsr(msr)) return [0, 0];
+  const slot = (vp.state + PARAMETERS) >>> 2;
+  const { i32 } = vp.memory;
+  return [i32[slot + 2 * (msr - P0)], i32[slot + 2 * (msr - P0) + 1]];
+}
+
+/** Writes an MSR that the VMM answers: a crash MSR; a write of one that nobody knows is ignored. */
+export function writeVmmMsr(vp: VmmVp, msr: number, low: number, high: number): void {
+  if (msr === CTL) {
+    reportCrash(vp, low, high);
+  } else if (isCrashMsr(msr)) {
+    const slot = (vp.state + PARAMETERS) >>> 2;
+    vp.memory.i32[slot + 2 * (msr - P0)] = low;
+    vp.memory.i32[slot + 2 * (msr - P0) + 1] = high;
+  }
 }
 
 /** RDMSR or WRMSR of an MSR that is a device. */

@@ -49,3 +49,19 @@ export function initVmsa(vmsa: ProtectedVmsa, options: LowerVtl): void {
   vmsa.setHarmlessExit();
   vmsa.set64("efer", BigInt(EFER_SVME));
 }
+
+/** What 64-bit code of VTL2 starts with: CR0.PG, PE, ET and NE, CR4.PAE, EFER.LME and LMA, RFLAGS with its fixed bit. */
+const VTL2_START = { cr0: 0x8000_0031n, cr4: 0x20n, efer: 0x500n, rflags: 2n, xcr0: 1n, code: 0x209b } as const;
+
+/** Makes `vmsa` that of VTL2 itself, as the loader does: `features` has restricted injection and no vTOM (f2). */
+export function initVtl2Vmsa(vmsa: ProtectedVmsa, features: bigint, nonce: bigint): void {
+  vmsa.reset(nonce);
+  vmsa.set64("sev_features", features);
+  vmsa.set8("vmpl", vmplOf(2));
+  vmsa.set64("cr0", VTL2_START.cr0);
+  vmsa.set64("cr4", VTL2_START.cr4);
+  vmsa.set64("efer", VTL2_START.efer | BigInt(EFER_SVME));
+  vmsa.set64("rflags", VTL2_START.rflags);
+  vmsa.set64("xcr0", VTL2_START.xcr0);
+  vmsa.setSegment("cs", { selector: 0, attributes: VTL2_START.code, limit: 0xffff_ffff, base: 0n });
+}

@@ -1,0 +1,108 @@
+/**
+ * A processor of the `snp` platform with OpenHCL at VMPL0: VTL0 is VMPL2 and handles nothing itself (openvmm
+ * `virt_mshv_vtl/src/processor/snp/mod.rs`; sev.md, section f).
+ *
+ * @module
+ */
+import type { CpuidTable } from "../../hypervisor/cpuid.ts";
+import { VmplVp, type VmplVpParts } from "../../hypervisor/sev/vmpl_vp.ts";
+import type { VirtualProcessor } from "../../hypervisor/virtual_processor.ts";
+import { PAGE_SIZE } from "../../memory/machine_memory.ts";
+import type { Policy } from "../../memory/policy.ts";
+import { ProtectedVmsa } from "../../sev/register_protection.ts";
+import type { InstructionEmulator } from "../emulator/emulator.ts";
+import { vmplOf } from "./init_vmsa.ts";
+import { SNP_PAGES, SnpVmmState } from "./pages.ts";
+import { SnpVmmVp, type SnpVmmVpParts } from "./snp_vmm_vp.ts";
+
+const at = SnpVmmState.at;
+
+/** What such a processor is put together from. */
+export interface SnpVpParts extends VmplVpParts, SnpVmmVpParts {
+  readonly emulator: InstructionEmulator;
+  readonly cpuid: CpuidTable;
+  /** Whether a device that was busy can take a value now. */
+  readonly deviceReady: () => boolean;
+  /** Records a triple fault of a lower VTL. */
+  readonly onTripleFault: (vp: VirtualProcessor) => void;
+}
+
+/** A 32-bit word of {@linkcode SnpVmmState}. */
+export type SnpWord =
+  | "vtl"
+  | "has_message"
+  | "offered"
+  | "waited"
+  | "guest_busy"
+  | "interrupts"
+  | "spurious"
+  | "ignored"
+  | "exits";
+
+/** See the module's description. */
+export class SnpVp extends VmplVp {
+  /** Byte offset of its run page. */
+  readonly runPage: number;
+  /** Byte offset of its {@linkcode SnpVmmState}. */
+  readonly vmmState: number;
+  /** The processor as the VMM's exit handlers see it. */
+  readonly vmm: SnpVmmVp;
+  /** The VMM's instruction emulator. */
+  readonly emulator: InstructionEmulator;
+  /** CPUID as the VMM answers it. */
+  readonly cpuid: CpuidTable;
+  /** Whether a device that was busy can take a value now. */
+  readonly deviceReady: () => boolean;
+  /** Records a triple fault of a lower VTL. */
+  readonly onTripleFault: (vp: VirtualProcessor) => void;
+  readonly #vmsas: readonly ProtectedVmsa[];
+
+  /** Processor `index` over the agent block at byte offset `block`. */
+  constructor(index: number, block: number, parts: SnpVpParts) {
+    super(index, block, parts);
+    const pages = parts.sev.paravisorPages(index);
+    this.runPage = pages + SNP_PAGES.RUN * PAGE_SIZE;
+    this.vmmState = pages + SNP_PAGES.STATE * PAGE_SIZE;
+    this.emulator = parts.emulator;
+    this.cpuid = parts.cpuid;
+    this.deviceReady = parts.deviceReady;
+    this.onTripleFault = parts.onTripleFault;
+    this.#vmsas = [0, 1].map((vtl) => new ProtectedVmsa(this.memory.view, this.vmsaPage(vtl), parts.tweakBitmap));
+    this.vmm = new SnpVmmVp(this, parts);
+  }
+
+  /** Byte offset of the VMSA of a lower VTL. */
+  vmsaPage(vtl: number): number {
+    return this.sev.vmsa(this.index, vmplOf(vtl));
+  }
+
+  /** The VMSA of a lower VTL, through its register protection. */
+  vmsa(vtl: number): ProtectedVmsa {
+    return this.#vmsas[vtl];
+  }
+
+  /** The VTL that runs next, or has left. */
+  get vtl(): number {
+    return this.get("vtl");
+  }
+
+  /** A word of the run loop's memory. */
+  get(word: SnpWord): number {
+    return this.memory.i32[(this.vmmState + at[word]) >>> 2];
+  }
+
+  /** Sets a word of the run loop's memory. */
+  set(word: SnpWord, value: number): void {
+    this.memory.i32[(this.vmmState + at[word]) >>> 2] = value;
+  }
+
+  /** Counts in a word of the run loop's memory. */
+  count(word: SnpWord): void {
+    this.memory.i32[(this.vmmState + at[word]) >>> 2]++;
+  }
+
+  /** The number of the chosen value of `policy`. */
+  policy(policy: Policy): number {
+    return this.partition.policy(policy);
+  }
+}
