@@ -5,8 +5,17 @@
  */
 
 import { DEFAULT_BOUNDS } from "../explore/exhaustive.ts";
+import { MEMORY_MODEL_NAMES } from "../explore/verdict.ts";
 import { type Matrix, matrixOf, type MatrixRow } from "../scenarios/matrix.ts";
-import { buildSystem, parseOptions, type Scenario, splitSystemName, systemName } from "../scenarios/scenario.ts";
+import {
+  buildSystem,
+  type Choices,
+  parseOptions,
+  type Scenario,
+  splitSystemName,
+  systemName,
+} from "../scenarios/scenario.ts";
+import { choiceText, sayings } from "./combinations.ts";
 import { type Command, command } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import { EXIT } from "./exit_codes.ts";
@@ -35,9 +44,10 @@ export const checkCommand: Command = command({
     Results: { out: outFlag, json: jsonFlag },
   },
   details: [
-    "A line has the value of each policy, the memory model (sc, or tso: x86-TSO), how many states were searched, and the " +
-    "verdict: the properties that are violated, with the context switches of the shortest schedule, and whether the others " +
-    "hold. A bound that was hit is said; within the bounds below the table everything else was looked at.",
+    "Combinations stand under what is said of them: the properties that are violated, with the context switches of the " +
+    "shortest schedule; every other property holds. A line names the values of the policies, A|B is either, and how many " +
+    "states were searched for a combination; a policy that it does not name has any value. A bound that was hit is said; " +
+    "within the bounds below the matrix everything else was looked at. The memory model is sc or tso (x86-TSO).",
     "Combinations that differ only in policies that nothing looked at share a search.",
     "Exit code: 0 when the matrix is complete, violations are its data; 20 when a bound was hit.",
   ],
@@ -118,6 +128,16 @@ function writeAll(folder: string, scenario: Scenario, { rows }: Matrix, printer:
   printer.note(`exitbox: wrote ${plural(written, "schedule", "schedules")} to ${folder}`);
 }
 
+/** A combination under a memory model, and what is said of each property. */
+interface Combination {
+  /** With the memory model among them. */
+  readonly policies: Choices;
+  readonly rows: readonly MatrixRow[];
+}
+
+/** What stands for the memory model beside the policies. */
+const MODEL = "memory-model";
+
 function print(scenario: Scenario, matrix: Matrix, seconds: number, printer: Printer, name: string): void {
   const { rows } = matrix;
   const groups = new Map<string, MatrixRow[]>();
@@ -125,22 +145,10 @@ function print(scenario: Scenario, matrix: Matrix, seconds: number, printer: Pri
     const key = JSON.stringify([row.policies, row.memoryModel]);
     groups.set(key, [...(groups.get(key) ?? []), row]);
   }
-  const left = (title: string) => ({ title, align: "left" as const });
-  printer.table(
-    [
-      ...scenario.policies.map(({ policy }) => left(policy)),
-      left("model"),
-      { title: "states", align: "right" },
-      left("verdict"),
-    ],
-    [...groups.values()].map((group) => [
-      ...scenario.policies.map(({ policy }) => group[0].policies[policy]),
-      group[0].memoryModel,
-      grouped(group[0].states),
-      verdictText(group),
-    ]),
-  );
-  printer.line();
+  const combinations = [...groups.values()].map((rows): Combination => {
+    return { policies: { ...rows[0].policies, [MODEL]: rows[0].memoryModel }, rows };
+  });
+  printMatrix(scenario, combinations, printer);
   for (const { name: property, sentence } of scenario.properties) printer.line(`${property}: ${sentence}`);
   printer.line();
   const { preemptions, depth } = { ...DEFAULT_BOUNDS, ...scenario.matrix.bounds };
@@ -150,8 +158,9 @@ function print(scenario: Scenario, matrix: Matrix, seconds: number, printer: Pri
   const within = preemptions === Infinity
     ? "no bound on preemptions"
     : plural(preemptions, "preemption", "preemptions");
-  printer.line(`within ${within}, ${grouped(depth)} steps; each line covers ${parts.join(" and ")}`);
-  const states = [...groups.values()].reduce((total, [row]) => total + row.states, 0);
+  const models = scenario.matrix.memoryModels.map((model) => MEMORY_MODEL_NAMES[model]).join(" and ");
+  printer.line(`within ${within}, ${grouped(depth)} steps, ${models}; options: ${parts.join(" and ")}`);
+  const states = combinations.reduce((total, { rows: [row] }) => total + row.states, 0);
   const bound = rows.some(({ verdict }) => verdict === "bound");
   const end = matrix.interrupted ? "interrupted" : bound ? "bounds were hit" : "complete";
   printer.line(printer.style(
@@ -162,18 +171,38 @@ function print(scenario: Scenario, matrix: Matrix, seconds: number, printer: Pri
   printer.line(commandLine(["check", name]));
 }
 
-/** The verdict on a combination in one cell. */
+/** Prints the combinations under the verdicts that they have in common. */
+function printMatrix(scenario: Scenario, combinations: readonly Combination[], printer: Printer): void {
+  const names = scenario.policies.map(({ policy }) => policy);
+  if (scenario.matrix.memoryModels.length > 1) names.push(MODEL);
+  for (const { text, lines } of sayings(names, combinations, ({ rows }) => verdictText(rows))) {
+    printer.line(printer.style("bold", text));
+    for (const line of lines) {
+      const states = line.of.map(({ rows: [row] }) => row.states);
+      const [least, most] = [Math.min(...states), Math.max(...states)];
+      const range = least === most ? grouped(least) : `${grouped(least)} to ${grouped(most)}`;
+      const count = line.of.length === 1 ? "" : `${line.of.length} combinations of `;
+      printer.line(`  ${choiceText(names, line, combinations)} (${count}${range} states)`);
+    }
+    printer.line();
+  }
+}
+
+/** The verdict on a combination in words: what is violated after how many context switches. */
 function verdictText(rows: readonly MatrixRow[]): string {
-  const violated = rows.filter(({ verdict }) => verdict === "violated");
-  const bound = rows.filter(({ verdict }) => verdict === "bound");
-  const said = violated.map(({ property, switches, kind }) => {
+  const bound = rows.filter(({ verdict }) => verdict === "bound").map(({ property }) => property);
+  const bySwitches = new Map<number, string[]>();
+  for (const { property, verdict, switches, kind } of rows) {
+    if (verdict !== "violated") continue;
     const only = kind.endsWith(")") ? ` ${kind.slice(kind.lastIndexOf("("))}` : "";
-    return `${property} (${plural(switches!, "switch", "switches")})${only}`;
-  });
+    bySwitches.set(switches!, [...(bySwitches.get(switches!) ?? []), `${property}${only}`]);
+  }
+  const violated = [...bySwitches].sort(([a], [b]) => a - b).map(([switches, properties]) =>
+    `${properties.join(", ")} (${plural(switches, "switch", "switches")})`
+  );
   const parts = [
-    ...(said.length > 0 ? [`violated: ${said.join(", ")}`] : []),
-    ...(bound.length > 0 ? [`bound hit: ${bound.map(({ property }) => property).join(", ")}`] : []),
-    ...(violated.length + bound.length === 0 ? ["holds"] : []),
+    ...(violated.length > 0 ? [`violated: ${violated.join("; ")}`] : []),
+    ...(bound.length > 0 ? [`bound hit: ${bound.join(", ")}`] : []),
   ];
-  return parts.join("; ");
+  return parts.length > 0 ? parts.join("; ") : "holds";
 }

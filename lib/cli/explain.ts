@@ -5,10 +5,11 @@
  */
 
 import type { Expression } from "../explore/expression.ts";
-import { checkExplained, OBSERVABLE, parseObservation } from "../scenarios/explain.ts";
+import { checkExplained, OBSERVABLE, parseObservation, preemptionsOf } from "../scenarios/explain.ts";
 import { type ExplainRow, explainScenario } from "../scenarios/explain_matrix.ts";
 import { buildSystem, completePolicies, parseOptions, type Scenario, splitSystemName } from "../scenarios/scenario.ts";
 import { sidecarRax } from "../scenarios/sidecar_rax.ts";
+import { choiceText, sayings } from "./combinations.ts";
 import { type Command, command } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import { EXIT } from "./exit_codes.ts";
@@ -25,7 +26,7 @@ const MS = 1000;
 const PREEMPTIONS = "3";
 const PREEMPTIONS_MAX = 8;
 /** Seconds after which what is not known yet is given up. */
-const TIME_LIMIT = "110";
+const TIME_LIMIT = "300";
 const DAY_SECONDS = 86_400;
 
 const FLAGS = {
@@ -36,7 +37,7 @@ const FLAGS = {
   Search: {
     preemptions: integer(
       "N",
-      "preemptions in one schedule of a guest with OUT; IN, OUTS and INS have two less",
+      "preemptions in one schedule of a guest with OUT; IN, OUTS and INS have one less",
       PREEMPTIONS,
       {
         max: PREEMPTIONS_MAX,
@@ -126,7 +127,7 @@ export const explainCommand: Command = command({
       print(scenario, expression, rows, printer);
       printer.line(
         `Within two port exits, ${plural(values.preemptions, "preemption", "preemptions")} (IN, OUTS and INS: ` +
-          `${Math.max(0, values.preemptions - 2)}), ${
+          `${preemptionsOf("in", values.preemptions)}), ${
             plural(values.interrupts, "VTL2 interrupt", "VTL2 interrupts")
           }, ` +
           `sequential consistency; ${seconds.toFixed(1)} s.`,
@@ -141,56 +142,21 @@ export const explainCommand: Command = command({
   },
 });
 
-/** A line of the table: for each policy the values, and what is said of them. */
-interface Line {
-  readonly values: readonly (readonly string[])[];
-  readonly answer: string;
-}
-
 const ANSWERS = new Map([[true, "possible"], [false, "not possible"], [null, "not known"]]);
 
 function print(scenario: Scenario, expression: Expression, rows: readonly ExplainRow[], printer: Printer): void {
   const policies = scenario.policies.map(({ policy }) => policy);
-  const lines = joined(
-    policies.length,
-    rows.map(({ policies: chosen, explanation: { possible, guest, device, reason } }): Line => {
-      const detail = possible === true ? `${guest}; device: ${device}` : reason;
-      return { values: policies.map((name) => [chosen[name]]), answer: `${ANSWERS.get(possible)!}: ${detail}` };
-    }),
-  );
+  const answer = ({ explanation: { possible, guest, device, reason } }: ExplainRow) =>
+    `${ANSWERS.get(possible)!}: ${possible === true ? `${guest}; device: ${device}` : reason}`;
   printer.line(`${scenario.name}: ${expression.text}`);
-  for (const answer of new Set(lines.map((line) => line.answer))) {
+  for (const { text, lines } of sayings(policies, rows, answer)) {
     printer.line();
-    printer.line(printer.style("bold", answer));
-    for (const { values } of lines.filter((line) => line.answer === answer)) {
-      const said = values.flatMap((some, k) => {
-        const all = new Set(rows.map(({ policies: chosen }) => chosen[policies[k]]));
-        return some.length === all.size && all.size > 1 ? [] : [`${policies[k]}=${some.join("|")}`];
-      });
-      printer.line(`  ${said.length === 0 ? "every combination" : said.join(" ")}`);
-    }
+    printer.line(printer.style("bold", text));
+    for (const line of lines) printer.line(`  ${choiceText(policies, line, rows)}`);
   }
   const first = rows.find(({ explanation }) => explanation.schedule !== null);
   printer.line();
   if (first !== undefined) printSchedule(first, printer);
-}
-
-/** Joins lines that differ in the values of one policy only and say the same. */
-function joined(policies: number, lines: readonly Line[]): Line[] {
-  let rest = [...lines];
-  for (let k = policies - 1; k >= 0; k--) {
-    const groups = new Map<string, Line>();
-    for (const line of rest) {
-      const key = JSON.stringify([line.values.filter((_, other) => other !== k), line.answer]);
-      const before = groups.get(key);
-      const values = before === undefined
-        ? line.values
-        : before.values.map((some, at) => at === k ? [...new Set([...some, ...line.values[k]])] : some);
-      groups.set(key, { ...line, values });
-    }
-    rest = [...groups.values()];
-  }
-  return rest;
 }
 
 function printSchedule({ policies, explanation: { schedule } }: ExplainRow, printer: Printer): void {

@@ -6,6 +6,12 @@
 import type { SearchResult } from "./search.ts";
 import type { MemoryModel } from "./system.ts";
 
+/** What the memory models are called in sentences. */
+export const MEMORY_MODEL_NAMES: Readonly<Record<MemoryModel, string>> = {
+  sc: "sequential consistency",
+  tso: "x86-TSO",
+};
+
 /** What a search says: `holds` only when everything within the stated bounds was looked at. */
 export type Verdict = "holds" | "violated" | "bound";
 
@@ -36,7 +42,7 @@ export function verdictLine(result: SearchResult, context: VerdictContext): stri
   const reduced = reductionText(result, context.unreduced);
   const numbers = `${grouped(result.states)} states, ${grouped(result.transitions)} transitions, ` +
     `${grouped(result.schedules)} schedules, longest ${grouped(result.depth)} steps`;
-  const model = context.memoryModel === "tso" ? "x86-TSO" : "sequential consistency";
+  const model = MEMORY_MODEL_NAMES[context.memoryModel];
   return `${what}; ${numbers}; ${reduced}; ${model}; ${context.seconds.toFixed(2)} s`;
 }
 

@@ -37,7 +37,12 @@ const USUAL = { bits: "32", step: "0xb0", start: "0x1234", answer: GUEST_VARIATI
 const EXIT_KINDS = GUEST_VARIATIONS.portExits;
 
 /** How much smaller the bound on preemptions is for the other kinds, whose way through the driver is the same. */
-const OTHERS_LESS = 2;
+const OTHERS_LESS = 1;
+
+/** Preemptions in one schedule of a guest of a kind, where those of the first kind may have `most`. */
+export function preemptionsOf(exit: string, most: number): number {
+  return exit === EXIT_KINDS[0] ? most : Math.max(0, most - OTHERS_LESS);
+}
 
 /** What is asked for one combination. */
 export interface ExplainRequest {
@@ -45,7 +50,7 @@ export interface ExplainRequest {
   readonly observe: string;
   readonly policies: Choices;
   readonly memoryModel: MemoryModel;
-  /** Bound on preemptions for the first kind of exit; two less for the others. */
+  /** Bound on preemptions for the first kind of exit; see {@linkcode preemptionsOf}. */
   readonly preemptions: number;
   /** VTL2 interrupts that may happen. */
   readonly interrupts: number;
@@ -362,8 +367,7 @@ export function explainCombination(request: ExplainRequest, interrupted: () => b
   };
   for (const exit of EXIT_KINDS) {
     const kind = new KindSearch(exit, expression, request);
-    const most = Math.max(0, request.preemptions - (exit === EXIT_KINDS[0] ? 0 : OTHERS_LESS));
-    const outcome = explainKind(kind, most, interrupted);
+    const outcome = explainKind(kind, preemptionsOf(exit, request.preemptions), interrupted);
     states += kind.crashes.states;
     crashes += kind.crashes.crashes.length;
     if (outcome === null) open = true;

@@ -19,7 +19,7 @@ Deno.test("explain: a table, a schedule, the bounds and the command that repeats
   assertMatch(out, /^not possible: no crash\n.*vmm\.io-rax=rax-from-message/m);
   assertStringIncludes(out, "sidecar.run.save-registers");
   assertStringIncludes(out, "Why each context switch is needed:");
-  assertStringIncludes(out, "Within two port exits, 2 preemptions (IN, OUTS and INS: 0), 0 VTL2 interrupts");
+  assertStringIncludes(out, "Within two port exits, 2 preemptions (IN, OUTS and INS: 1), 0 VTL2 interrupts");
   assertMatch(out, /\nexitbox explain sidecar-rax --observe 'context\.rax == .*' --policy vtl.entry=shared-live .*\n$/);
 });
 

@@ -137,9 +137,14 @@ Deno.test("merge: shards join to the whole search's verdict; a missing one is sa
 Deno.test("check: the matrix of sidecar-remove, as text and as JSON", async () => {
   const text = await exitbox(["check", "sidecar-remove", "--jobs", "2"]);
   assertEquals(text.code, EXIT.CLEAN);
-  const lines = text.out.split("\n");
-  assertMatch(lines[1], /^until-removed +sc +[\d,]+ +holds$/);
-  assertMatch(lines[2], /^until-remove +sc .* violated: no-early-start \(0 switches\), no-lost-wakeup \(1 switch\)/);
+  assertMatch(
+    text.out,
+    /^holds\n {2}driver\.remove-wait=until-removed \(2 combinations of [\d,]+ to [\d,]+ states\)$/m,
+  );
+  assertMatch(
+    text.out,
+    /^violated: no-early-start \(0 switches\); no-lost-wakeup.* \(1 switch\)\n {2}driver.remove-wait=until-remove /m,
+  );
   assertEquals(lastLine(text.out), "exitbox check sidecar-remove");
   const { rows, bounds } = JSON.parse((await exitbox(["check", "sidecar-remove", "--json"])).out);
   assertEquals(rows.length, 2 * 2 * 8);
