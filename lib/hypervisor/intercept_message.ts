@@ -6,7 +6,6 @@
  *
  * @module
  */
-import { ACCESS_EXECUTE, ACCESS_WRITE } from "../cpu/bus.ts";
 import { CpuState, XMM } from "../cpu/state.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvInterceptAccessType, HvMessageType } from "../layout/hyperv/constants/messages.ts";
@@ -20,7 +19,6 @@ import {
   HvX64HypercallInterceptMessage,
   HvX64InterruptionDeliverableMessage,
   HvX64IoPortInterceptMessage,
-  HvX64MemoryAccessInfo,
   HvX64MemoryInterceptMessage,
   HvX64MsrInterceptMessage,
   HvX64SynicSintDeliverableMessage,
@@ -28,6 +26,7 @@ import {
 } from "../layout/hyperv/messages.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
+import type { WriteMessage } from "./vp_copies.ts";
 import { HypervisorVpState } from "./vp_state.ts";
 
 const PAYLOAD = HvMessage.at.payload_buffer;
@@ -59,9 +58,8 @@ export function messagePlaceChanged(memory: MachineMemory, vpState: number, mess
 }
 
 /** Starts a message of a type that writes every one of its fields: nothing of one of the same type has to be cleared. */
-function beginAgain(vp: VirtualProcessor, type: number, payloadBytes: number): number {
-  const message = vp.message;
-  return vp.memory.u32[message >>> 2] === type ? message + PAYLOAD : begin(vp, type, payloadBytes);
+function beginAgain(vp: VirtualProcessor, type: number, payloadBytes: number): void {
+  if (vp.memory.u32[vp.message >>> 2] !== type) begin(vp, type, payloadBytes);
 }
 
 /** Starts the message: clears what the last one left, writes its header. Returns the payload's byte offset. */
@@ -80,7 +78,12 @@ function begin(vp: VirtualProcessor, type: number, payloadBytes: number): number
 
 /** Writes the header that most intercepts begin with. */
 function interceptHeader(vp: VirtualProcessor, access: number): void {
-  vp.copies.header(vp.message, vp.cpuState, vp.index, vp.cpu.cpl, access);
+  write(vp, vp.copies.header, access);
+}
+
+/** Writes the part of a message that its code writes. */
+function write(vp: VirtualProcessor, code: WriteMessage, access: number = READ): void {
+  code(vp.message, vp.cpuState, vp.state, vp.index, vp.cpu.cpl, access);
 }
 
 /** Writes the instruction's bytes and their count. */
@@ -92,66 +95,40 @@ function instructionBytes(vp: VirtualProcessor, count: number, bytes: number): v
   u64[(bytes >>> 3) + 1] = u64[((vp.cpuState + cpu.exit_bytes) >>> 3) + 1];
 }
 
+/** Types of the frequent messages. */
+export const MESSAGE_TYPE = {
+  IO_PORT: HvMessageType.values.HvMessageTypeX64IoPortIntercept,
+  CPUID: HvMessageType.values.HvMessageTypeX64CpuidIntercept,
+  MSR: HvMessageType.values.HvMessageTypeMsrIntercept,
+  /** Nothing is at the guest-physical address. */
+  UNMAPPED: HvMessageType.values.HvMessageTypeUnmappedGpa,
+  /** The page exists and VTL0 may not have it. */
+  DENIED: HvMessageType.values.HvMessageTypeGpaIntercept,
+} as const;
+const { READ, EXECUTE } = HvInterceptAccessType.values;
+
 /** HvMessageTypeX64IoPortIntercept. */
 export function writeIoPortMessage(vp: VirtualProcessor): void {
-  beginAgain(vp, IO_PORT, HvX64IoPortInterceptMessage.size);
-  vp.copies.ioPortMessage(vp.message, vp.cpuState, vp.index, vp.cpu.cpl, 0);
+  beginAgain(vp, MESSAGE_TYPE.IO_PORT, HvX64IoPortInterceptMessage.size);
+  write(vp, vp.copies.ioPortMessage);
 }
-
-/** `typ` of a port intercept. */
-export const IO_PORT: number = HvMessageType.values.HvMessageTypeX64IoPortIntercept;
-const CPUID = HvMessageType.values.HvMessageTypeX64CpuidIntercept;
-const MSR = HvMessageType.values.HvMessageTypeMsrIntercept;
-const { READ, WRITE, EXECUTE } = HvInterceptAccessType.values;
-
-const memory = HvX64MemoryInterceptMessage.at;
 
 /** HvMessageTypeUnmappedGpa, or HvMessageTypeGpaIntercept when the page exists and VTL0 may not have it. */
 export function writeMemoryMessage(vp: VirtualProcessor, mapped: boolean): void {
-  const type = mapped ? HvMessageType.values.HvMessageTypeGpaIntercept : HvMessageType.values.HvMessageTypeUnmappedGpa;
-  const payload = begin(vp, type, HvX64MemoryInterceptMessage.size);
-  const { i32, u8, u64 } = vp.memory;
-  const base = vp.cpuState;
-  const access = i32[(base + cpu.exit_access) >>> 2];
-  const kind = access === ACCESS_WRITE ? WRITE : access === ACCESS_EXECUTE ? EXECUTE : READ;
-  interceptHeader(vp, kind);
-  i32[(payload + memory.cache_type) >>> 2] = CACHE_TYPE_WRITE_BACK;
-  instructionBytes(vp, payload + memory.instruction_byte_count, payload + memory.instruction_bytes);
-  if (i32[(base + cpu.exit_gva_valid) >>> 2]) {
-    u8[payload + memory.memory_access_info] = HvX64MemoryAccessInfo.mask.gva_valid |
-      HvX64MemoryAccessInfo.mask.gva_gpa_valid;
-    u64[(payload + memory.guest_virtual_address) >>> 3] = u64[(base + cpu.exit_gva) >>> 3];
-  }
-  u8[payload + memory.tpr_priority] = i32[(base + cpu.cr8) >>> 2] & 0xf;
-  u64[(payload + memory.guest_physical_address) >>> 3] = u64[(base + cpu.exit_gpa) >>> 3];
+  beginAgain(vp, mapped ? MESSAGE_TYPE.DENIED : MESSAGE_TYPE.UNMAPPED, HvX64MemoryInterceptMessage.size);
+  write(vp, vp.copies.memoryMessage);
 }
-
-/** `HvCacheType` of ordinary memory: write-back (TLFS, HV_CACHE_TYPE). */
-const CACHE_TYPE_WRITE_BACK = 6;
-
-const msr = HvX64MsrInterceptMessage.at;
 
 /** HvMessageTypeMsrIntercept. */
 export function writeMsrMessage(vp: VirtualProcessor): void {
-  const payload = beginAgain(vp, MSR, HvX64MsrInterceptMessage.size);
-  const { i32 } = vp.memory;
-  const base = vp.cpuState;
-  const access = i32[(base + cpu.exit_write) >>> 2] !== 0 ? WRITE : READ;
-  vp.copies.msrMessage(payload - PAYLOAD, base, vp.index, vp.cpu.cpl, access);
-  i32[(payload + msr.msr_number) >>> 2] = i32[(base + cpu.exit_msr) >>> 2];
+  beginAgain(vp, MESSAGE_TYPE.MSR, HvX64MsrInterceptMessage.size);
+  write(vp, vp.copies.msrMessage);
 }
 
-const cpuid = HvX64CpuidInterceptMessage.at;
-
-/** HvMessageTypeX64CpuidIntercept. `defaults` are EAX, EBX, ECX, EDX that the hypervisor would have returned. */
-export function writeCpuidMessage(vp: VirtualProcessor, defaults: Uint32Array): void {
-  const payload = beginAgain(vp, CPUID, HvX64CpuidInterceptMessage.size);
-  const { u32 } = vp.memory;
-  vp.copies.cpuidMessage(payload - PAYLOAD, vp.cpuState, vp.index, vp.cpu.cpl, EXECUTE);
-  u32[(payload + cpuid.default_result_rax) >>> 2] = defaults[0];
-  u32[(payload + cpuid.default_result_rbx) >>> 2] = defaults[1];
-  u32[(payload + cpuid.default_result_rcx) >>> 2] = defaults[2];
-  u32[(payload + cpuid.default_result_rdx) >>> 2] = defaults[3];
+/** HvMessageTypeX64CpuidIntercept; the default results are in the hypervisor's state. */
+export function writeCpuidMessage(vp: VirtualProcessor): void {
+  beginAgain(vp, MESSAGE_TYPE.CPUID, HvX64CpuidInterceptMessage.size);
+  write(vp, vp.copies.cpuidMessage);
 }
 
 const hypercall = HvX64HypercallInterceptMessage.at;

@@ -55,7 +55,7 @@ export const WRITE_INTERCEPT_MESSAGE: StepId = step<VirtualProcessor>("hyperviso
       break;
     case EXIT_CPUID:
       vp.noteExit(EXIT_KIND.cpuid);
-      writeCpuidMessage(vp, vp.cpuidDefaults);
+      writeCpuidMessage(vp);
       break;
     case EXIT_MSR:
       vp.noteExit(i32[(base + cpu.exit_write) >>> 2] ? EXIT_KIND["wrmsr"] : EXIT_KIND["rdmsr"]);

@@ -27,6 +27,9 @@ const GPA_MASK = ~0xfff;
 /** Bits 63:48 of the deliverability register are the SINTs: the upper half of its high word. */
 const SINTS_SHIFT = 16;
 
+/** EAX, EBX, ECX, EDX. */
+const CPUID_REGISTERS = 4;
+
 const at = HypervisorVpState.at;
 const cpuAt = CpuState.at;
 const notify = HvDeliverabilityNotificationsRegister.low;
@@ -94,7 +97,7 @@ export class VirtualProcessor extends Agent {
   /** Byte offset of its `CpuState`. */
   readonly cpuState: number;
   /** EAX, EBX, ECX, EDX that the hypervisor would have returned for an intercepted CPUID. */
-  readonly cpuidDefaults: Uint32Array = new Uint32Array(4);
+  readonly cpuidDefaults: Uint32Array;
   /** Sees exits; `undefined` costs nothing. */
   observer: ExitObserver | undefined = undefined;
   readonly #i32: Int32Array<SharedArrayBuffer>;
@@ -118,6 +121,7 @@ export class VirtualProcessor extends Agent {
     this.haltIntercept = parts.haltIntercept;
     this.state = this.partition.vpState(index);
     this.cpuState = this.partition.cpuState(index);
+    this.cpuidDefaults = new Uint32Array(this.memory.buffer, this.state + at.cpuid_defaults, CPUID_REGISTERS);
     this.#i32 = this.memory.i32;
     this.#u64 = this.memory.u64;
     this.#acknowledgePic = parts.acknowledgePic;

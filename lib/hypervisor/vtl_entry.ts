@@ -13,6 +13,7 @@ import { HvVtlEntryReason } from "../layout/hyperv/constants/messages.ts";
 import { HvMessageHeader } from "../layout/hyperv/messages.ts";
 import { policy } from "../memory/policy.ts";
 import { step, type StepId } from "../memory/steps.ts";
+import * as wasm from "../memory/wasm_code.ts";
 import { fillRegisterPage } from "./register_page.ts";
 import { INTERCEPT_SINT, type VirtualProcessor } from "./virtual_processor.ts";
 import { EXIT_KIND, HypervisorVpState, IRR_WORDS } from "./vp_state.ts";
@@ -99,6 +100,17 @@ function writeEntryReason(vp: VirtualProcessor, reason: number): void {
   if (assist !== 0 && vp.memory.u8[vp.state + at.vtl2_runnable] === 0) {
     vp.memory.i32[(assist + HvVpAssistPage.at["vtl_control.entry_reason"]) >>> 2] = reason;
   }
+}
+
+/** Code of an entry of VTL2 for an intercept, of a VTL2 that was not runnable and has its assist page at `assist`. */
+export function interceptEntryCode(vpState: wasm.I32, assist: wasm.I32): wasm.Code {
+  const reason = wasm.constant(HvVtlEntryReason.values.INTERCEPT);
+  return [
+    ...wasm.store32(vpState, at.entry_reason, reason),
+    ...wasm.store32(assist, HvVpAssistPage.at["vtl_control.entry_reason"], reason),
+    ...wasm.store8(vpState, at.vtl2_runnable, wasm.constant(1)),
+    ...wasm.store8(vpState, at.active_vtl, wasm.constant(2)),
+  ];
 }
 
 /** Makes VTL2 the active VTL; its code goes on behind its last VTL return. */

@@ -9,6 +9,7 @@
 import { ACTIVITY_HALTED, ACTIVITY_RUNNING, CpuState } from "../cpu/state.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { step, type StepId } from "../memory/steps.ts";
+import * as wasm from "../memory/wasm_code.ts";
 import { ATTENTION } from "./attention.ts";
 import { GUEST_RUN, PARKED } from "./guest.ts";
 import { deliverPendingEvents } from "./pending_events.ts";
@@ -41,6 +42,14 @@ export const VTL_RETURN: StepId = step<VirtualProcessor>("hypervisor.vtl-return"
   vp.port.fence();
   return vtl2InterruptPending(vp) ? ENTER_VTL2_INTERRUPT : ENTER_VTL0;
 });
+
+/** Code of a return from which nothing keeps VTL0: RAX and RCX are in the processor already. */
+export function returnCode(vpState: wasm.I32): wasm.Code {
+  return [
+    ...wasm.store8(vpState, at.vtl2_runnable, wasm.constant(0)),
+    ...wasm.store8(vpState, at.active_vtl, wasm.constant(0)),
+  ];
+}
 
 /** VTL0 becomes active: pending events are delivered and the guest goes on where it stood. */
 export const ENTER_VTL0: StepId = step<VirtualProcessor>("hypervisor.enter-vtl0", (vp) => {

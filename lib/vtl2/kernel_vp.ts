@@ -37,10 +37,6 @@ export class KernelVp extends VirtualProcessor {
   readonly vmm: KernelVmmVp;
   /** What moves between its state, its assist page and its run page. */
   readonly kernelCopies: KernelCopies;
-  /** The usual way into VTL2 and out of it, each at once. */
-  readonly strokes: KernelStrokes;
-  /** Byte offset of the policy area. */
-  readonly policies: number;
   /** The VMM's instruction emulator. */
   readonly emulator: InstructionEmulator;
   /** Whether the x87/SSE state is saved at every exit. */
@@ -49,6 +45,7 @@ export class KernelVp extends VirtualProcessor {
   readonly deviceReady: () => boolean;
   /** Records a triple fault of VTL0. */
   readonly onTripleFault: (vp: VirtualProcessor) => void;
+  #strokes: KernelStrokes | undefined;
 
   /** Processor `index` over the agent block at byte offset `block`. */
   constructor(index: number, block: number, parts: KernelVpParts) {
@@ -64,12 +61,14 @@ export class KernelVp extends VirtualProcessor {
     this.runPage = kernelPage(parts.kernelPages, index, KERNEL_PAGES.RUN);
     this.runState = kernelPage(parts.kernelPages, index, KERNEL_PAGES.RUN_STATE);
     this.kernelCopies = new KernelCopies(this.memory);
-    this.strokes = new KernelStrokes(this.memory);
-    this.policies = this.partition.config.policies;
     this.emulator = parts.emulator;
     this.savesFxEagerly = parts.savesFxEagerly;
     this.deviceReady = parts.deviceReady;
     this.onTripleFault = parts.onTripleFault;
     this.vmm = new KernelVmmVp(this, parts);
+  }
+  /** The usual way into VTL2 and out of it, each at once; there is none when the x87/SSE state goes along. */
+  get strokes(): KernelStrokes | undefined {
+    return this.savesFxEagerly ? undefined : this.#strokes ??= new KernelStrokes(this);
   }
 }

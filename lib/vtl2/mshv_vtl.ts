@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { CpuState, FX } from "../cpu/state.ts";
+import { CpuState } from "../cpu/state.ts";
 import { INTERCEPT_SINT } from "../hypervisor/virtual_processor.ts";
 import { VTL_RETURN } from "../hypervisor/vtl_return.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
@@ -27,8 +27,6 @@ const assistAt = HvVpAssistPage.at;
 const header = HvMessageHeader.at;
 const RAX = 0;
 const RCX = 1;
-/** 64-bit words of the x87/SSE image. */
-const FX_WORDS = 64;
 /** What the hypercall page's VTL-return code leaves in RAX and RCX: a control input of 0, and the call code. */
 const STUB_RAX = 0n;
 const STUB_RCX = 0x12n;
@@ -55,8 +53,7 @@ export const MSHV_LOAD_REGISTERS: StepId = step<KernelVp>("mshv.load-registers",
   u64[gpr + RAX] = STUB_RAX;
   u64[gpr + RCX] = STUB_RCX;
   if (vp.getState(HypervisorVpState.at.fx_saved) !== 0) {
-    const from = (vp.runPage + run["context.fx_state"]) >>> 3, to = (vp.cpuState + FX) >>> 3;
-    for (let k = 0; k < FX_WORDS; k++) u64[to + k] = u64[from + k];
+    vp.kernelCopies.loadFx(vp.cpuState, vp.runPage);
     vp.setState(HypervisorVpState.at.fx_saved, 0);
   }
   vp.vtl2Step = MSHV_SAVE_REGISTERS;
@@ -75,9 +72,7 @@ export const MSHV_SAVE_REGISTERS: StepId = step<KernelVp>("mshv.save-registers",
 /** Saves the x87/SSE image into the run page, once an exit. */
 export function saveFxState(vp: KernelVp): void {
   if (vp.getState(HypervisorVpState.at.fx_saved) !== 0) return;
-  const { u64 } = vp.memory;
-  const to = (vp.runPage + run["context.fx_state"]) >>> 3, from = (vp.cpuState + FX) >>> 3;
-  for (let k = 0; k < FX_WORDS; k++) u64[to + k] = u64[from + k];
+  vp.kernelCopies.saveFx(vp.runPage, vp.cpuState);
   vp.setState(HypervisorVpState.at.fx_saved, 1);
 }
 

@@ -107,7 +107,7 @@ export const DISPATCH: StepId = step<KernelVp>("vmm.dispatch", (vp) => {
 });
 
 /** The handler will look at the x87/SSE state, which may still be in the processor. */
-const SAVE_FX: StepId = step<KernelVp>("mshv.save-fx", (vp) => {
+export const SAVE_FX: StepId = step<KernelVp>("mshv.save-fx", (vp) => {
   saveFxState(vp);
   switch (vp.memory.u32[(vp.vmm.message + HvMessageHeader.at.typ) >>> 2]) {
     case type.HvMessageTypeX64IoPortIntercept:
@@ -121,8 +121,10 @@ const SAVE_FX: StepId = step<KernelVp>("mshv.save-fx", (vp) => {
 
 /** Handles a port intercept. */
 export const HANDLE_IO_PORT: StepId = handler("vmm.handle-io-port", (vp) => handleIoPort(vp.vmm, vp.emulator));
-const HANDLE_CPUID = handler("vmm.handle-cpuid", (vp) => handleCpuid(vp.vmm));
-const HANDLE_MSR = handler("vmm.handle-msr", (vp) => handleMsr(vp.vmm));
+/** Handles a CPUID intercept. */
+export const HANDLE_CPUID: StepId = handler("vmm.handle-cpuid", (vp) => handleCpuid(vp.vmm));
+/** Handles an MSR intercept. */
+export const HANDLE_MSR: StepId = handler("vmm.handle-msr", (vp) => handleMsr(vp.vmm));
 const HANDLE_MMIO = handler("vmm.handle-mmio", (vp) => handleMmio(vp.vmm, vp.emulator));
 const HANDLE_HYPERCALL = handler("vmm.handle-hypercall", (vp) => handleHypercall(vp.vmm));
 const HANDLE_APIC_EOI = handler("vmm.handle-apic-eoi", (vp) => handleApicEoi(vp.vmm));

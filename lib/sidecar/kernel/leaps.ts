@@ -12,14 +12,14 @@
 import { ACTIVITY_RUNNING, CpuState, EXIT_IN, EXIT_IO, FX } from "../../cpu/state.ts";
 import { ATTENTION } from "../../hypervisor/attention.ts";
 import { GUEST_RUN } from "../../hypervisor/guest.ts";
-import { IO_PORT } from "../../hypervisor/intercept_message.ts";
+import { MESSAGE_TYPE } from "../../hypervisor/intercept_message.ts";
 import { WRITE_INTERCEPT_MESSAGE } from "../../hypervisor/intercepts.ts";
-import { INTERRUPT_SHADOW, NMI_MASKED_SHIFT, VALID_VTL0, VERSION } from "../../hypervisor/register_page.ts";
-import { ioPortMessage, REGISTER_PAGE_MOVES } from "../../hypervisor/vp_copies.ts";
+import { ioPortMessage } from "../../hypervisor/message_code.ts";
+import { applyCode, fillCode } from "../../hypervisor/register_page.ts";
 import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
-import { REGISTER_PAGE, VTL_ENTRY, WRITE_ENTRY_REASON } from "../../hypervisor/vtl_entry.ts";
+import { interceptEntryCode, REGISTER_PAGE, VTL_ENTRY, WRITE_ENTRY_REASON } from "../../hypervisor/vtl_entry.ts";
+import { returnCode } from "../../hypervisor/vtl_return.ts";
 import { HvVpAssistPage } from "../../layout/hyperv/assist_page.ts";
-import { HvVtlEntryReason } from "../../layout/hyperv/constants/messages.ts";
 import { HvX64RegisterName } from "../../layout/hyperv/constants/registers.ts";
 import { HvX64PendingExceptionEvent } from "../../layout/hyperv/events.ts";
 import { HvMessage } from "../../layout/hyperv/messages.ts";
@@ -59,7 +59,6 @@ const WORD = 8;
 /** Bits 63:12 of an overlay register hold the page's address. */
 const GPA_MASK = ~0xfff;
 const ENABLED = 1;
-const IS_VALID = 0xff << 16;
 /** The request vector is the first of its word of the interrupt request register. */
 const NOT_REQUESTED = ~1;
 /** Bytes of a message that are copied always: as many as messages of ports, CPUID and MSRs have. */
@@ -101,7 +100,8 @@ const PARAMETERS = 11;
 const ASSIST_LOCAL = 11;
 const PAGE_LOCAL = 12;
 const COMMAND_LOCAL = 13;
-const LOCALS = 3;
+const SCRATCH_LOCAL = 14;
+const LOCALS = 4;
 const ASSIST = wasm.local(ASSIST_LOCAL);
 const PAGE = wasm.local(PAGE_LOCAL);
 const COMMAND = wasm.local(COMMAND_LOCAL);
@@ -172,7 +172,6 @@ const setRip: wasm.Code = [
 
 /** sidecar.park.halt and the command's course. */
 function obey(): wasm.WasmCode<Course> {
-  const valid = wasm.and(wasm.load32(PAGE, page.version), wasm.constant(IS_VALID));
   const isSet = equals(COMMAND, SET);
   const isRun = equals(COMMAND, RUN_VP);
   const eventPending = wasm.and(
@@ -211,9 +210,8 @@ function obey(): wasm.WasmCode<Course> {
     // RAX and RCX too: what the hypercall page's code leaves in them goes at the return.
     wasm.copy(CPU_STATE, COMMAND_PAGE, RESTORE),
     wasm.store32(VP_STATE, state.vtl2_step, wasm.constant(SAVE_REGISTERS)),
-    wasm.when(valid, wasm.store32(PAGE, page.version, wasm.constant(VERSION))),
-    wasm.store8(VP_STATE, state.vtl2_runnable, wasm.constant(0)),
-    wasm.store8(VP_STATE, state.active_vtl, wasm.constant(0)),
+    applyCode(PAGE, CPU_STATE),
+    returnCode(VP_STATE),
     wasm.result(wasm.constant(GUEST_RUN)),
   );
 }
@@ -229,25 +227,12 @@ const INTERCEPT_USUAL: readonly [wasm.I32, ...wasm.I32[]] = [
 
 /** From the written message to the answer. */
 function endRun(): wasm.Code {
-  const reason = wasm.constant(HvVtlEntryReason.values.INTERCEPT);
-  const shadow = wasm.bitWhen(wasm.load32(CPU_STATE, cpu.interrupt_shadow), INTERRUPT_SHADOW);
-  const nmiMasked = wasm.shiftLeft(
-    wasm.and(wasm.load32(CPU_STATE, cpu.nmi_masked), wasm.constant(1)),
-    NMI_MASKED_SHIFT,
-  );
   const message = (from: number, bytes: number): wasm.Code =>
     wasm.copy(COMMAND_PAGE, ASSIST, [[assist.intercept_message + from, command.intercept_message + from, bytes]]);
   const longer = wasm.exceeds(wasm.load32(VP_STATE, state.message_span), wasm.constant(MESSAGE_FIRST));
   return [
-    wasm.store32(VP_STATE, state.entry_reason, reason),
-    wasm.store32(ASSIST, assist["vtl_control.entry_reason"], reason),
-    wasm.copy(PAGE, CPU_STATE, REGISTER_PAGE_MOVES),
-    wasm.zero64(PAGE, page.pending_interruption),
-    wasm.store32(PAGE, page.interrupt_state, wasm.or(shadow, nmiMasked)),
-    wasm.store32(PAGE, page.dirty, wasm.constant(0)),
-    wasm.store32(PAGE, page.version, wasm.constant(VALID_VTL0)),
-    wasm.store8(VP_STATE, state.vtl2_runnable, wasm.constant(1)),
-    wasm.store8(VP_STATE, state.active_vtl, wasm.constant(2)),
+    interceptEntryCode(VP_STATE, ASSIST),
+    fillCode(PAGE, CPU_STATE),
     wasm.copy(COMMAND_PAGE, CPU_STATE, SAVE),
     message(0, MESSAGE_FIRST),
     wasm.when(longer, message(MESSAGE_FIRST, HvMessage.size - MESSAGE_FIRST)),
@@ -277,13 +262,18 @@ function fromPort(): wasm.WasmCode<Course> {
     ),
     toAddresses,
     // The message before was one of the same type, so that every word that is not zero is written.
-    orElse(NOT_COMBINED, wasm.differs(wasm.load32(ASSIST, assist.intercept_message), wasm.constant(IO_PORT))),
+    orElse(
+      NOT_COMBINED,
+      wasm.differs(wasm.load32(ASSIST, assist.intercept_message), wasm.constant(MESSAGE_TYPE.IO_PORT)),
+    ),
     wasm.increment64(wasm.add(VP_STATE, wasm.shiftLeft(kind, 3)), state.exits),
     ioPortMessage({
-      message: wasm.add(ASSIST, wasm.constant(assist.intercept_message)),
+      targets: [wasm.add(ASSIST, wasm.constant(assist.intercept_message))],
       cpuState: CPU_STATE,
+      vpState: VP_STATE,
       vpIndex: VP_INDEX,
       cpl: CPL,
+      scratch: SCRATCH_LOCAL,
     }),
     endRun(),
   );
