@@ -22,7 +22,18 @@ import type { MachineMemory } from "../memory/machine_memory.ts";
 import { CpuUpdate } from "./update_access.ts";
 import { OPCODES } from "./opcode_map.ts";
 import { run } from "./run.ts";
-import { CpuState, CS, EXIT_EXCEPTION, FLAG_ONE, FLAG_RF, FLAG_TF, FLAGS_DEFINED, STOP_EXIT } from "./state.ts";
+import {
+  CpuState,
+  CS,
+  EXIT_EXCEPTION,
+  EXIT_NONE,
+  FLAG_ONE,
+  FLAG_RF,
+  FLAG_TF,
+  FLAGS_DEFINED,
+  STOP_AFTER,
+  STOP_EXIT,
+} from "./state.ts";
 
 const at = CpuState.at;
 const RIP = at.rip >> 2;
@@ -77,6 +88,13 @@ export class Cpu extends CpuUpdate {
   slow = 0;
   /** Set when a repeated string instruction stopped in the middle, to be continued; the caller may clear it. */
   repeating = false;
+  /**
+   * Pause-loop exiting: PAUSEs in one `run` after which that returns, since the guest waits for another processor; 0 for
+   * never. For a runtime that has something else to do meanwhile.
+   */
+  pauseLimit = 0;
+  /** PAUSEs since the last `run` began. */
+  pauses = 0;
   /** What `blocks` are found under: mode bits and the TLB generation. */
   blockKey = 0;
   readonly #window: Uint8Array = new Uint8Array(DECODE_WINDOW + 16);
@@ -92,7 +110,20 @@ export class Cpu extends CpuUpdate {
    * or attention asked for it. The state in the memory is complete on return.
    */
   run(instructions: number): number {
+    this.pauses = 0;
     return run(this, instructions);
+  }
+
+  /** Whether the last `run` ended because of {@linkcode Cpu.pauseLimit}. */
+  get pausing(): boolean {
+    return this.pauseLimit !== 0 && this.pauses >= this.pauseLimit;
+  }
+
+  /** PAUSE. */
+  pause(): void {
+    if (++this.pauses !== this.pauseLimit) return;
+    this.s32[EXIT_REASON] = EXIT_NONE;
+    this.stop |= STOP_AFTER;
   }
 
   /** Derives the mode fields and what depends on them. */

@@ -73,5 +73,5 @@ export const HOT = {
   add64rm: 68,
   cmp32rm: 69,
   cmp64rm: 70,
-  nop: 71,
+  pause: 71,
 } as const;

@@ -746,8 +746,11 @@ export function run(cpu: Cpu, instructions: number): number {
               cpu.lzOp = 4; // LZ_SUB64
               break;
             }
-            case 71: // nop
+            case 71: { // pause
+              cpu.pause();
+              if (cpu.stop !== 0) break body;
               break;
+            }
           }
         } while (k < count);
         left -= k;

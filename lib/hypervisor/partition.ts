@@ -71,8 +71,11 @@ export interface PartitionConfig {
   readonly base: number;
   /** Byte offset and stride of the VPs' CPU states. */
   readonly cpuState: { readonly base: number; readonly stride: number; readonly attention: number };
-  /** Byte offset and stride of the doorbells, one per VP: a sequence word, then a word that says whether anyone sleeps on it. */
-  readonly doorbells: { readonly base: number; readonly stride: number };
+  /**
+   * Byte offset and stride of the doorbells: a sequence word, then a word that says whether anyone sleeps on it. `of` says
+   * which of them is each VP's; VP n has doorbell n when it is absent.
+   */
+  readonly doorbells: { readonly base: number; readonly stride: number; readonly of?: readonly number[] };
   /** Byte offset of the doorbell of a worker that serves all VPs: the host's. */
   readonly hostDoorbell?: number;
 }
@@ -100,6 +103,8 @@ export class Partition {
   readonly #overlays: number;
   readonly #permissions: number;
   readonly #overlayPages: number;
+  /** Index of the first word of each VP's doorbell. */
+  readonly #doorbells: Int32Array;
 
   /** The partition that `config` describes, in `memory`. */
   constructor(memory: MachineMemory, config: PartitionConfig) {
@@ -107,6 +112,8 @@ export class Partition {
     this.config = config;
     this.pages = (config.ramBytes + config.vtl2Bytes) >>> PAGE_SHIFT;
     this.state = config.base;
+    const { base, stride, of } = config.doorbells;
+    this.#doorbells = Int32Array.from({ length: config.vps }, (_, vp) => (base + (of?.[vp] ?? vp) * stride) >>> 2);
     this.#vps = this.state + PartitionState.size;
     this.#overlays = this.#vps + config.vps * VP_STRIDE;
     this.#permissions = this.#overlays + config.vps * OVERLAYS_PER_VP * Overlay.size;
@@ -211,7 +218,7 @@ export class Partition {
    * before it looks for the last time, so that nobody needs to be told who has not said it.
    */
   ring(vp: number): void {
-    this.#ringAt((this.config.doorbells.base + vp * this.config.doorbells.stride) >>> 2);
+    this.#ringAt(this.#doorbells[vp]);
     if (this.config.hostDoorbell !== undefined) this.#ringAt(this.config.hostDoorbell >>> 2);
   }
 

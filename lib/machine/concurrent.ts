@@ -85,7 +85,10 @@ export class ConcurrentRuntime {
 
   #start(worker: number): void {
     const { machine } = this;
-    const created = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: `vp${worker}` });
+    const created = new Worker(new URL("./worker.ts", import.meta.url), {
+      type: "module",
+      name: workerName(machine, worker),
+    });
     created.onmessage = (event: MessageEvent<WorkerReport>) => this.#report(event.data);
     created.onerror = (event) => {
       event.preventDefault();
@@ -138,6 +141,12 @@ class Watchdog {
     }
     return undefined;
   }
+}
+
+/** The name of a worker, as a debugger shows it: its VP when that has it alone. */
+function workerName(machine: Machine, worker: number): string {
+  const seats = machine.seatsOf(worker);
+  return seats.length === 1 && seats[0] < machine.config.vps ? `vp${seats[0]}` : `worker${worker}`;
 }
 
 /** Resolves after `milliseconds`. */

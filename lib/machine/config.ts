@@ -61,6 +61,8 @@ export interface MachineConfig {
   readonly maliciousHost?: number;
   /** Whether the host of an encrypted guest has a worker of its own (when absent), or shares those of the processors. */
   readonly hostPlacement?: "worker" | "processor";
+  /** Workers of the concurrent runtime, at most one for each processor and the host; see `seats.ts` for when it is absent. */
+  readonly workers?: number;
 }
 
 /** Most virtual processors of a machine. */

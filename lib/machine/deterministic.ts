@@ -46,7 +46,7 @@ export class DeterministicRuntime {
   /** A runtime over all agents of `machine`, whose configuration must be a deterministic one. */
   constructor(machine: Machine, options: DeterministicOptions) {
     this.machine = machine;
-    this.agents = Array.from({ length: machine.workers }, (_, worker) => machine.agents(worker)).flat();
+    this.agents = Array.from({ length: machine.seats }, (_, seat) => machine.agents(seat)).flat();
     const word = (machine.header + MachineHeader.at.random) >>> 2;
     machine.memory.i32[word] = options.seed;
     this.#random = new Random(machine.memory.i32, word);

@@ -16,7 +16,8 @@ export const DoorbellWords = structure("DoorbellWords", 64, [
   ["sequence", 0, u32, "Counts rings (shared)"],
   ["sleeping", 4, u32, "1 while the worker sleeps or is about to"],
   ["wakeups", 8, u32, "How often the worker went to sleep"],
-  reserved(12, 52),
+  ["turn", 12, u32, "Number of the worker's agent that had its turn last"],
+  reserved(16, 48),
 ], "Not a structure of the modelled machine");
 
 /** A worker's doorbell. */

@@ -20,6 +20,7 @@ import { GUEST_RUN, PARKED } from "../hypervisor/guest.ts";
 import type { StepId } from "../memory/steps.ts";
 import { RUN_VP } from "../vtl2/run_loop.ts";
 import { KernelVp } from "../vtl2/kernel_vp.ts";
+import { SnpVp } from "../vtl2/snp/snp_vp.ts";
 import { startKernelPartition, startKernelVp } from "../vtl2/kernel_start.ts";
 import { MachineClock } from "./clock.ts";
 import { checkConfig, type MachineConfig } from "./config.ts";
@@ -27,7 +28,8 @@ import { DoorbellWords } from "./doorbell.ts";
 import { END, HEADER_MAGIC, MachineHeader } from "./header.ts";
 import { hasVtl2, MachineMap } from "./machine_map.ts";
 import { Platform } from "./platform.ts";
-import { checkHost, hostWorkers, isEncrypted } from "./sev_platform.ts";
+import { checkWorkers, workerCount, workersOfSeats } from "./seats.ts";
+import { checkHost, isEncrypted } from "./sev_platform.ts";
 
 const header = MachineHeader.at;
 const cpu = CpuState.at;
@@ -57,8 +59,10 @@ export class Machine {
   readonly map: MachineMap;
   /** Its time. */
   readonly clock: MachineClock;
-  /** How many workers the machine runs on. */
+  /** How many workers the concurrent runtime takes. */
   readonly workers: number;
+  /** How many seats they have to run: one for each VP, and the host's. */
+  readonly seats: number;
   /**
    * What the processors are put together from.
    *
@@ -67,7 +71,10 @@ export class Machine {
   readonly platform: Platform;
   /** Empties the output rings, where the thread that fills them is also the one that empties them. */
   onFull: (() => void) | undefined = undefined;
+  readonly #workerOf: readonly number[];
+  readonly #seatsOf: readonly number[][];
   readonly #agents = new Map<number, readonly Agent[]>();
+  readonly #workerAgents = new Map<number, readonly Agent[]>();
   readonly #processors = new Map<number, VirtualProcessor>();
   readonly #i32: Int32Array<SharedArrayBuffer>;
 
@@ -75,10 +82,14 @@ export class Machine {
     this.config = config;
     this.memory = memory;
     this.map = map;
-    this.workers = config.vps + hostWorkers(config);
+    this.workers = workerCount(config);
+    this.#workerOf = workersOfSeats(config);
+    this.seats = this.#workerOf.length;
+    this.#seatsOf = Array.from({ length: this.workers }, () => []);
+    this.#workerOf.forEach((worker, seat) => this.#seatsOf[worker].push(seat));
     this.#i32 = memory.i32;
     this.clock = new MachineClock(memory, map.header);
-    this.platform = new Platform(this, new DirectPort(memory, this.workers === 1), backend);
+    this.platform = new Platform(this, new DirectPort(memory, this.seats === 1), backend);
   }
 
   /**
@@ -88,6 +99,7 @@ export class Machine {
   static create(config: MachineConfig, deterministic: boolean, backend?: DeviceBackend): Machine {
     checkConfig(config);
     checkHost(config);
+    checkWorkers(config);
     const map = new MachineMap(config);
     const memory = MachineMemory.allocate(map.bytes);
     memory.u32[(map.header + header.magic) >>> 2] = HEADER_MAGIC;
@@ -121,15 +133,39 @@ export class Machine {
   // --- Agents -------------------------------------------------------------------------------------------------------
 
   /**
-   * The agents that live on `worker`'s processor.
+   * The agents of `seat`: of the VP with that index, or behind them of the host.
    *
    * @internal
    */
-  agents(worker: number): readonly Agent[] {
-    let agents = this.#agents.get(worker);
+  agents(seat: number): readonly Agent[] {
+    let agents = this.#agents.get(seat);
     if (agents === undefined) {
-      agents = this.platform.agents(worker);
-      this.#agents.set(worker, agents);
+      agents = this.platform.agents(seat);
+      this.#agents.set(seat, agents);
+    }
+    return agents;
+  }
+
+  /** The worker that runs `seat`. */
+  workerOf(seat: number): number {
+    return this.#workerOf[seat];
+  }
+
+  /** The seats that `worker` runs. */
+  seatsOf(worker: number): readonly number[] {
+    return this.#seatsOf[worker];
+  }
+
+  /**
+   * The agents that live on `worker`.
+   *
+   * @internal
+   */
+  workerAgents(worker: number): readonly Agent[] {
+    let agents = this.#workerAgents.get(worker);
+    if (agents === undefined) {
+      agents = this.seatsOf(worker).flatMap((seat) => this.agents(seat));
+      this.#workerAgents.set(worker, agents);
     }
     return agents;
   }
@@ -187,31 +223,31 @@ export class Machine {
 
   /** Instructions that this thread's processors of `worker` met and do not implement, with how often. */
   unimplemented(worker: number): Map<string, number> {
-    if (worker >= this.config.vps) return new Map();
-    const vp = this.processor(worker);
-    const all = new Map(vp.cpu.unimplemented);
-    const emulated = vp instanceof KernelVp ? vp.emulator.notEmulated : [];
-    for (const [name, times] of emulated) all.set(name, (all.get(name) ?? 0) + times);
+    const all = new Map<string, number>();
+    for (const seat of this.seatsOf(worker)) {
+      if (seat >= this.config.vps) continue;
+      const vp = this.processor(seat);
+      const emulated = vp instanceof KernelVp || vp instanceof SnpVp ? vp.emulator.notEmulated : [];
+      for (const [name, times] of [...vp.cpu.unimplemented, ...emulated]) all.set(name, (all.get(name) ?? 0) + times);
+    }
     return all;
   }
 
   /**
-   * How far the first agent of `worker` is. Reads memory only.
+   * How far `worker` is, with the agent that had its turn last, or else the first that could go on. Reads memory only.
    *
    * @internal
    */
   progress(worker: number): Progress {
-    const agents = this.agents(worker);
-    const next = agents.find((agent) => agent.enabled);
-    const instructions = worker < this.config.vps
-      ? this.#i32[(this.processor(worker).cpuState + cpu.instructions) >>> 2]
-      : 0;
-    return {
-      steps: agents.reduce((steps, agent) => steps + agent.stepsTaken, instructions),
-      waiting: next === undefined,
-      agent: (next ?? agents[0]).name,
-      step: (next ?? agents[0]).step,
-    };
+    const agents = this.workerAgents(worker);
+    const last = agents[this.#i32[(this.doorbell(worker) + DoorbellWords.at.turn) >>> 2]];
+    const next = last.enabled ? last : agents.find((agent) => agent.enabled);
+    let steps = 0;
+    for (const agent of agents) steps += agent.stepsTaken;
+    for (const seat of this.seatsOf(worker)) {
+      if (seat < this.config.vps) steps += this.#i32[(this.processor(seat).cpuState + cpu.instructions) >>> 2];
+    }
+    return { steps, waiting: next === undefined, agent: (next ?? last).name, step: (next ?? last).step };
   }
 
   // --- End ----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import { kernelPagesBytes } from "../vtl2/kernel_pages.ts";
 import type { MachineConfig } from "./config.ts";
 import { DoorbellWords } from "./doorbell.ts";
 import { MachineHeader } from "./header.ts";
+import { seatCount, workersOfSeats } from "./seats.ts";
 import { hostAgents, hostWorkers, sevRegionBytes } from "./sev_platform.ts";
 import { sidecarAgents, sidecarPagesBytes } from "./sidecar_platform.ts";
 
@@ -72,7 +73,7 @@ export class MachineMap {
       return at;
     };
     this.header = take(MachineHeader.size, PAGE_SIZE);
-    this.doorbells = take((vps + hostWorkers(config)) * DoorbellWords.size);
+    this.doorbells = take(seatCount(config) * DoorbellWords.size);
     this.agents = take((vps + sidecarAgents(config) + hostAgents(config)) * AgentBlock.size);
     this.cpuStates = take(vps * CpuState.size);
     this.partition = take(partitionBytes({ vps, ramBytes, vtl2Bytes: this.vtl2Bytes }), PAGE_SIZE);
@@ -95,8 +96,13 @@ export class MachineMap {
       policies: this.header + MachineHeader.at.policies,
       base: this.partition,
       cpuState: { base: this.cpuStates, stride: CpuState.size, attention: CpuState.at.attention },
-      doorbells: { base: this.doorbells, stride: DoorbellWords.size },
-      ...(hostWorkers(config) === 0 ? {} : { hostDoorbell: this.doorbells + config.vps * DoorbellWords.size }),
+      doorbells: { base: this.doorbells, stride: DoorbellWords.size, of: workersOfSeats(config) },
+      ...(hostWorkers(config) === 0 ? {} : { hostDoorbell: this.hostDoorbell(config) }),
     };
+  }
+
+  /** Byte offset of the doorbell of the worker on which the host's agents live; of the first without such a seat. */
+  hostDoorbell(config: MachineConfig): number {
+    return this.doorbells + (workersOfSeats(config)[config.vps] ?? 0) * DoorbellWords.size;
   }
 }

@@ -82,7 +82,7 @@ export class Platform {
       setExtInt: (level) => this.#setExtInt(level),
       clock: () => clock.now(),
       onExit: (value) => machine.finish(END.EXIT_PORT, 0, value),
-    }, machine.workers === 1);
+    }, machine.seats === 1);
     this.#vmm = {
       ...NO_HYPERCALL_SERVICES,
       overlayCpuid: (leaf, _subleaf, results) => this.#overlayCpuid(leaf, results),
@@ -117,7 +117,7 @@ export class Platform {
     }
   }
 
-  /** The agents that live on worker `index`: of that processor, or of the host of an encrypted guest. */
+  /** The agents of seat `index`: of that processor, or of the host of an encrypted guest. */
   agents(index: number): readonly Agent[] {
     const { config } = this.#machine;
     if (isEncrypted(config)) return this.sev.agents(index);
@@ -156,7 +156,7 @@ export class Platform {
       port: this.#port,
       region: map.sev,
       agentBlocks: map.agents + config.vps * AgentBlock.size,
-      doorbell: map.doorbells + config.vps * DoorbellWords.size,
+      doorbell: map.hostDoorbell(config),
       busParts: (vp) => this.#busParts(vp),
       cpu: (vp, bus) => this.#cpu(vp, bus).cpu,
       hypercalls: (vp) => this.#hypercalls(vp, 0),

@@ -11,6 +11,7 @@ import { type GuestCrash, lastGuestCrash } from "../vtl2/handlers/msr.ts";
 import { SidecarClientState } from "../sidecar/client_state.ts";
 import { KERNEL_LOCAL } from "../sidecar/kernel/processor.ts";
 import { KernelVp } from "../vtl2/kernel_vp.ts";
+import { SnpVp } from "../vtl2/snp/snp_vp.ts";
 import { Doorbell } from "./doorbell.ts";
 import { type ConcurrentResult, ConcurrentRuntime } from "./concurrent.ts";
 import { DeterministicRuntime } from "./deterministic.ts";
@@ -200,13 +201,13 @@ function vpReport(machine: Machine, index: number): VpReport {
     if (count > 0) exits[kind] = count;
   });
   const instructions = Number(memory.u64[(map.cpuStates + index * CpuState.size + CpuState.at.instructions) >>> 3]);
-  const crash = vp instanceof KernelVp ? lastGuestCrash(memory, vp.vmm.state) : undefined;
+  const crash = vp instanceof KernelVp || vp instanceof SnpVp ? lastGuestCrash(memory, vp.vmm.state) : undefined;
   const sidecar = sidecarCounts(machine, index);
   return {
     vp: index,
     instructions,
     exits,
-    wakeups: new Doorbell(memory, machine.doorbell(index)).wakeups,
+    wakeups: new Doorbell(memory, machine.doorbell(machine.workerOf(index))).wakeups,
     ...(sidecar === undefined ? {} : { sidecar }),
     ...(crash === undefined ? {} : { guestCrash: crash }),
   };

@@ -7,9 +7,10 @@
  *
  * @module
  */
+import type { Cpu } from "../cpu/cpu.ts";
 import { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import type { Agent } from "../memory/agent.ts";
-import { Doorbell } from "./doorbell.ts";
+import { Doorbell, DoorbellWords } from "./doorbell.ts";
 import { StepRunner } from "./fused_steps.ts";
 import type { Machine } from "./machine.ts";
 import { settle } from "./settle.ts";
@@ -22,6 +23,19 @@ const STEPS_PER_SHARED_TURN = 16;
 const SPINS = 4000;
 /** Looks for work when there are more workers than cores: who spins keeps another from making the work. */
 const SPINS_CROWDED = 32;
+/**
+ * PAUSEs of a guest after which its step ends, when its worker or its core has other work: it waits for another processor.
+ * Short delays and locks that are soon free take less.
+ */
+const PAUSES_MAX = 128;
+/** The same of a guest whose last step ended so, and steps of its turn: most often it waits still. */
+const PAUSES_AGAIN = 16;
+const STEPS_AGAIN = 1;
+/** Turns without any use after which a worker leaves its core to others: when there are enough cores, and when not. */
+const USELESS_TURNS = 512;
+const USELESS_TURNS_CROWDED = 2;
+/** Milliseconds for which it does. */
+const PAUSE_MS = 0.2;
 /** Turns between two looks at the timers, beside those after every turn of a processor. */
 const TURNS_PER_POLL = 16;
 /** Longest sleep in milliseconds; a bound for a wake-up that should never be lost. */
@@ -59,11 +73,19 @@ export class WorkerLoop {
   readonly #runners: readonly StepRunner[];
   /** Most steps of each agent's turn. */
   readonly #steps: readonly number[];
-  readonly #isProcessor: readonly boolean[];
-  /** The processor whose timers the worker looks after; more than one agent may stand for it. */
-  readonly #processors: readonly Agent[];
+  /** The CPU of each agent that is a processor. */
+  readonly #cpus: readonly (Cpu | undefined)[];
+  /** The processors whose timers the worker looks after: more than one agent may stand for a processor. */
+  readonly #processors: readonly VirtualProcessor[];
   readonly #doorbell: Doorbell;
+  readonly #i32: Int32Array<SharedArrayBuffer>;
+  /** Index of the word that says whose turn it is. */
+  readonly #turn: number;
   readonly #spins: number;
+  /** Turns without any use after which the worker gives way. */
+  readonly #uselessMax: number;
+  /** Turns since the last one of use: those of waiting agents, and of processors whose guests wait in a loop of PAUSEs. */
+  #useless = 0;
   /** The agent whose turn is next. */
   #next = 0;
   /** The agent that began the last work. */
@@ -78,15 +100,24 @@ export class WorkerLoop {
   /** The loop of worker number `worker`, which looks for work `spins` times before it sleeps. */
   constructor(machine: Machine, worker: number, spins: number = spinsOf(machine)) {
     this.#machine = machine;
-    this.#agents = machine.agents(worker);
+    this.#agents = machine.workerAgents(worker);
     this.#runners = this.#agents.map((agent) => new StepRunner(agent));
     const shared = this.#agents.length > 1;
     this.#steps = this.#agents.map((agent) =>
       agent instanceof VirtualProcessor && shared ? STEPS_PER_SHARED_TURN : STEPS_PER_TURN
     );
-    this.#isProcessor = this.#agents.map((agent) => agent instanceof VirtualProcessor);
-    this.#processors = this.#agents.filter((agent) => agent instanceof VirtualProcessor).slice(0, 1);
+    this.#cpus = this.#agents.map((agent) => agent instanceof VirtualProcessor ? agent.cpu : undefined);
+    const crowded = isCrowded(machine);
+    this.#uselessMax = Math.max(this.#agents.length, crowded ? USELESS_TURNS_CROWDED : USELESS_TURNS);
+    if (shared || crowded) {
+      for (const cpu of this.#cpus) if (cpu !== undefined) cpu.pauseLimit = PAUSES_MAX;
+    }
+    const seen = new Set<number>();
+    this.#processors = this.#agents.filter((agent) => agent instanceof VirtualProcessor)
+      .filter(({ index }) => !seen.has(index) && seen.add(index));
     this.#doorbell = new Doorbell(machine.memory, machine.doorbell(worker));
+    this.#i32 = machine.memory.i32;
+    this.#turn = (machine.doorbell(worker) + DoorbellWords.at.turn) >>> 2;
     this.#spins = spins;
   }
 
@@ -105,18 +136,36 @@ export class WorkerLoop {
     this.#next = index + 1 < runners.length ? index + 1 : 0;
     const runner = runners[index];
     if (++this.#unpolled === TURNS_PER_POLL) this.#poll();
-    if (runner.enabled && runner.take(this.#steps[index]) > 0) {
+    this.#i32[this.#turn] = index;
+    const cpu = this.#cpus[index];
+    if (runner.enabled && runner.take(cpu === undefined ? this.#steps[index] : this.#stepsOf(index, cpu)) > 0) {
       if (idle) this.#watched = index;
       this.#waiting = 0;
       this.#idle = 0;
-      if (this.#isProcessor[index]) this.#poll();
+      if (cpu === undefined) {
+        this.#useless = 0;
+        return;
+      }
+      this.#machine.poll(runner.agent);
+      if (!cpu.pausing) this.#useless = 0;
+      else if (++this.#useless > this.#uselessMax) this.#giveWay();
       return;
     }
+    this.#useless++;
     if (this.#waiting < runners.length) {
       this.#waiting++;
       return;
     }
     if (++this.#idle > this.#spins) this.#sleep();
+  }
+
+  /** How many steps the processor `index` may take, whose guest executes in `cpu`. */
+  #stepsOf(index: number, cpu: Cpu): number {
+    if (cpu.pauseLimit === 0) return this.#steps[index];
+    const again = cpu.pausing;
+    cpu.pauseLimit = again ? PAUSES_AGAIN : PAUSES_MAX;
+    cpu.pauses = 0;
+    return again ? STEPS_AGAIN : this.#steps[index];
   }
 
   /** Takes the last steps of a machine that has ended. */
@@ -127,6 +176,12 @@ export class WorkerLoop {
   #poll(): void {
     this.#unpolled = 0;
     for (const processor of this.#processors) this.#machine.poll(processor);
+  }
+
+  /** Every guest of this worker that could go on waits for another processor: leaves the core to that for a moment. */
+  #giveWay(): void {
+    this.#useless = 0;
+    this.#doorbell.sleep(() => this.#machine.shutdown, Math.min(PAUSE_MS, this.#sleepMs()));
   }
 
   #sleep(): void {
@@ -148,6 +203,11 @@ export class WorkerLoop {
   }
 }
 
+/** Whether workers have to take turns on the cores. */
+function isCrowded(machine: Machine): boolean {
+  return machine.workers > navigator.hardwareConcurrency;
+}
+
 function spinsOf(machine: Machine): number {
-  return machine.workers <= navigator.hardwareConcurrency ? SPINS : SPINS_CROWDED;
+  return isCrowded(machine) ? SPINS_CROWDED : SPINS;
 }

@@ -1,6 +1,6 @@
 /**
  * MOV, MOVZX, MOVSX, MOVSXD, MOVBE, CMOVcc, SETcc, XCHG, XADD, CMPXCHG, CMPXCHG8B/16B, XLAT, LEA, and instructions without
- * effect here: NOP, PAUSE, prefetches, fences, cache-line flushes.
+ * effect here: NOP, prefetches, fences, cache-line flushes.
  *
  * @module
  */
@@ -517,7 +517,7 @@ export const MOV_ROWS: readonly OpcodeRow[] = [
   row("0f", 0xc7, "cmpxchg16b", "M", cmpxchg16b, { reg: 1, w: 1, lockable: true }),
   row("1", 0xd7, "xlat", "", xlat),
   row("1", 0x8d, "lea", "Gv,M", lea, { opMem: { 32: HOT.lea32, 64: HOT.lea64 } }),
-  row("1", 0x90, "pause", "", nop, { prefix: "f3", op: HOT.nop }),
+  row("1", 0x90, "pause", "", (cpu) => cpu.pause(), { prefix: "f3", op: HOT.pause }),
   row("0f", 0x0d, "prefetchw", "M", nop),
   row("0f", 0x18, "prefetch", "Ev", nop, { reg: 0 }),
   row("0f", 0x18, "prefetch", "Ev", nop, { reg: 1 }),
