@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { callHypercall } from "../../lib/hypervisor/hypercalls/dispatch.ts";
 import { PartitionState } from "../../lib/hypervisor/partition.ts";
 import { VpRegisters } from "../../lib/hypervisor/registers.ts";
 import { findExitStreams, readRecordedProgram } from "../../lib/inspect/exits.ts";
@@ -10,7 +11,7 @@ import { Machine } from "../../lib/machine/machine.ts";
 import { BadInput } from "../../lib/memory/bad_input.ts";
 import { queueMessage } from "../../lib/vtl2/handlers/deliverability.ts";
 import type { KernelVp } from "../../lib/vtl2/kernel_vp.ts";
-import { gates, guestMachine, RAM_BYTES, siliconPolicies } from "../machine/guest_fixture.ts";
+import { gates, gpr, guestMachine, RAM_BYTES, siliconPolicies } from "../machine/guest_fixture.ts";
 import { InterceptChecker } from "./intercept_checker.ts";
 
 /** Register names and a status of hyperv.constants.json. */
@@ -244,6 +245,55 @@ function everyMessage(policies: Record<string, string>): void {
 
 Deno.test("intercepts: a guest that makes the hypervisor send every message finds all of them complete", () => {
   everyMessage({});
+});
+
+/** Calls HvCallModifyVtlProtectionMask from VTL2 for one page of VTL0. */
+function protect(machine: Machine, gpn: number, flags: number): void {
+  const { facilities } = machine.platform;
+  const events = { vtl2Started: () => {}, vtl0Started: () => {} };
+  const input = new DataView(new ArrayBuffer(24));
+  input.setBigUint64(0, 0xffff_ffff_ffff_ffffn, true);
+  input.setUint32(8, flags, true);
+  input.setUint8(12, 0x10);
+  input.setBigUint64(16, BigInt(gpn), true);
+  const caller = { facilities, registers: new VpRegisters(facilities), events, vp: 0, vtl: 2 };
+  assertEquals(callHypercall(caller, 0xc, new Uint8Array(input.buffer), 1).status, 0);
+}
+
+Deno.test("intercepts: HvCallModifyVtlProtectionMask makes intercepts of VTL0's reads, writes and fetches", () => {
+  const machine = guestMachine(`
+        mov rbx, 0x30000
+        mov rax, [rbx]
+        mov [rbx + 8], rax
+        mov rcx, [rbx + 8]
+        mov rdx, [rbx + 0x2000]
+        mov [rbx + 0x2000], rdx
+        mov rdi, 0x31000
+        jmp rdi`);
+  const { view } = machine.memory;
+  view.setBigUint64(0x30000, 0x1234n, true);
+  view.setUint32(0x31000, 0xc3c6ff48, true); // inc rsi
+  const [NONE, READ, READ_WRITE] = [0, 1, 3];
+  protect(machine, 0x30, NONE);
+  protect(machine, 0x31, READ_WRITE);
+  protect(machine, 0x32, READ);
+  const checker = new InterceptChecker(machine);
+  const seen: string[] = [];
+  checker.onIntercept = (message) => {
+    const payload = (machine.processor(0) as KernelVp).vmm.message + 16;
+    const access = ["read", "write", "execute"][machine.memory.u8[payload + 5]];
+    seen.push(`${message} ${access} ${view.getBigUint64(payload + 56, true).toString(16)}`);
+  };
+  assert(checker.run(10_000));
+  assertEquals(seen, [
+    "HvMessageTypeGpaIntercept read 30000",
+    "HvMessageTypeGpaIntercept write 30008",
+    "HvMessageTypeGpaIntercept read 30008",
+    "HvMessageTypeGpaIntercept write 32000",
+    "HvMessageTypeGpaIntercept execute 31000",
+  ]);
+  // The VMM carried out the accesses to data; an instruction without one is fatal for it.
+  assertEquals([gpr(machine, 0, 1), machine.end], [0x1234n, END.VMM_CRASH]);
 });
 
 Deno.test("intercepts: without an intercept page they come through SINT0 and its slot of the message page", () => {

@@ -176,16 +176,19 @@ Deno.test("InstallIntercept: all CPUID leaves can be asked for; bad types, acces
   assertEquals(status(bench, 0x4d, intercept(0, 1)), 8);
 });
 
+/** Input of HvCallModifyVtlProtectionMask. */
+function protect(flags: number, vtl: number, ...gpns: (number | bigint)[]): Uint8Array {
+  return bytes(
+    16 + gpns.length * 8,
+    [0, 64, SELF],
+    [8, 32, flags],
+    [12, 8, vtl],
+    ...gpns.map((gpn, k) => [16 + k * 8, 64, gpn] as [number, 64, number | bigint]),
+  );
+}
+
 Deno.test("ModifyVtlProtectionMask: VTL2 takes pages from VTL0, all VPs flush; VTL0 may not; it needs VTL protection", () => {
   const bench = new Bench();
-  const protect = (flags: number, vtl: number, ...gpns: number[]) =>
-    bytes(
-      16 + gpns.length * 8,
-      [0, 64, SELF],
-      [8, 32, flags],
-      [12, 8, vtl],
-      ...gpns.map((gpn, k) => [16 + k * 8, 64, gpn] as [number, 64, number]),
-    );
   assertEquals(status(bench, 0xc, protect(1, 0x10, 4), 1), 0x51);
   bench.registers.set64(0, 2, 0xd_0007, 0x1fn);
   bench.attention(1);
@@ -200,4 +203,46 @@ Deno.test("ModifyVtlProtectionMask: VTL2 takes pages from VTL0, all VPs flush; V
   assertEquals(status(bench, 0xc, protect(15, 0x10, 4), 1, 0, 0), 6);
   assertEquals(status(bench, 0xc, protect(2, 0x10, 4), 1), 5);
   assertEquals(status(bench, 0xc, protect(15, 0x10, RAM >>> 12), 1), 5);
+});
+
+Deno.test("ModifyVtlProtectionMask: every failure has its status, and none changes a page", () => {
+  const bench = new Bench();
+  bench.registers.set64(0, 2, 0xd_0007, 0x1fn);
+  const [ACCESS_DENIED, INVALID_PARAMETER, INVALID_INPUT, INVALID_PARTITION, INVALID_VTL_STATE] = [6, 5, 3, 0xd, 0x51];
+  const foreign = protect(1, 0x10, 4);
+  foreign[0] = 1;
+  const cases: [name: string, expected: number, input: Uint8Array, reps: number, vtl: number][] = [
+    ["another partition", INVALID_PARTITION, foreign, 1, 2],
+    ["reserved bits of the target VTL", INVALID_PARAMETER, protect(1, 0x30, 4), 1, 2],
+    ["its own VTL, by default", ACCESS_DENIED, protect(1, 0, 4), 1, 2],
+    ["its own VTL, by name", ACCESS_DENIED, protect(1, 0x12, 4), 1, 2],
+    ["a VTL that is not enabled", INVALID_VTL_STATE, protect(1, 0x11, 4), 1, 2],
+    ["a higher VTL", ACCESS_DENIED, protect(1, 0x12, 4), 1, 0],
+    ["the caller's own pages", ACCESS_DENIED, protect(1, 0x10, 4), 1, 0],
+    ["flags that do not exist", INVALID_PARAMETER, protect(0x10001, 0x10, 4), 1, 2],
+    ["write without read", INVALID_PARAMETER, protect(2, 0x10, 4), 1, 2],
+    ["execute without read", INVALID_PARAMETER, protect(12, 0x10, 4), 1, 2],
+    ["execute for one kind of code", INVALID_PARAMETER, protect(5, 0x10, 4), 1, 2],
+    ["a page of VTL2's", INVALID_PARAMETER, protect(1, 0x10, RAM >>> 12), 1, 2],
+    ["a page beyond all memory", INVALID_PARAMETER, protect(1, 0x10, 1n << 40n), 1, 2],
+    ["no page at all", INVALID_INPUT, protect(1, 0x10), 0, 2],
+  ];
+  for (const [name, expected, input, reps, vtl] of cases) {
+    assertEquals(callHypercall(bench.caller(0, vtl), 0xc, input, reps).status, expected, name);
+    assertEquals(callHypercall(bench.caller(0, vtl), 0xc, input, reps).reps, 0, name);
+    assertEquals(bench.partition.vtl0Rights(4), 15, name);
+  }
+});
+
+Deno.test("ModifyVtlProtectionMask: pages before the one that fails are changed and counted; rights come back", () => {
+  const bench = new Bench();
+  bench.registers.set64(0, 2, 0xd_0007, 0x1fn);
+  const input = protect(0, 0x10, 4, 5, RAM >>> 12, 6);
+  const { status: failed, reps } = callHypercall(bench.caller(0, 2), 0xc, input, 4);
+  const rights = () => [4, 5, 6].map((gpn) => bench.partition.vtl0Rights(gpn));
+  assertEquals([failed, reps, ...rights()], [5, 2, 0, 0, 15]);
+  for (const flags of [1, 3, 13, 15]) {
+    assertEquals(status(bench, 0xc, protect(flags, 0x10, 4, 5), 2), 0);
+    assertEquals(rights(), [flags, flags, 15]);
+  }
 });
