@@ -154,7 +154,7 @@ export function reference(program: VcProgram): VcOutcome {
   return known;
 }
 
-/** The policies of the kernel under which it boots whatever the choice: a program that is not about the boot begins there. */
+/** The policies under which the kernel boots, whatever the choice, for a program that is not about the boot. */
 const BOOTS: Choices = { "vc.early-handler": "both", "vc.boot": "legacy" };
 
 /** A machine on `host` that is about to boot, for the program `boot`, or has booted and is about to execute the program. */
@@ -190,7 +190,7 @@ export function vcMachine(host: "kvm" | "vmd", program: VcProgram, policies: Cho
     return { machine, vp, host: side };
   }
   load(machine, "legacy", program, false);
-  choose(memory, { ...policies, ...BOOTS });
+  choose(memory, BOOTS);
   unnoted(() => settle(machine.agents(0)));
   if (side.get32("mp_state") !== MP_STATE.HALTED) throw new RangeError("The kernel does not get through its boot");
   choose(memory, policies);
