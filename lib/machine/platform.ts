@@ -36,7 +36,6 @@ import type { VmmCrash, VmmPartition } from "../vtl2/vmm_vp.ts";
 import { decodeMsi } from "../hypervisor/apic/msi.ts";
 import { stepUnderWay } from "./fused_steps.ts";
 import { CRASH_TEXT_MAX, END, MachineHeader } from "./header.ts";
-import { DoorbellWords } from "./doorbell.ts";
 import type { Machine } from "./machine.ts";
 import { hasVtl2 } from "./machine_map.ts";
 import { isEncrypted, SevPlatform, type SevPlatformParts } from "./sev_platform.ts";
