@@ -4,9 +4,11 @@
  * @module
  */
 
+import { SevVp } from "../hypervisor/sev/sev_vp.ts";
 import { EXIT_KINDS, type ExitKind } from "../hypervisor/vp_state.ts";
 import { readRegisters } from "../inspect/exit_registers.ts";
 import { type RegistersText, registersText } from "../inspect/exit_records.ts";
+import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import type { Machine } from "../machine/machine.ts";
 import { memoryHash } from "../machine/memory_hash.ts";
 import type { RunReport, SidecarCounts } from "../machine/run.ts";
@@ -51,6 +53,13 @@ function registersOf(machine: Machine, vp: number): RegistersText {
   return registersText(readRegisters(machine, vp));
 }
 
+/** The event of the first #VC of an encrypted guest's VP that found no handler, by the name of its exit code. */
+function unhandledVc(machine: Machine, vp: number): string | undefined {
+  const processor = machine.processor(vp);
+  const code = processor instanceof SevVp ? processor.unhandledVc : undefined;
+  return code === undefined ? undefined : SevExitCode.name(code);
+}
+
 /** A number as messages show it. */
 function hex(value: bigint): string {
   return `0x${value.toString(16)}`;
@@ -71,6 +80,7 @@ export function runJson(machine: Machine, report: RunReport): Record<string, unk
       wakeups,
       ...(sidecar === undefined ? {} : { sidecar: sidecarJson(sidecar) }),
       registers: registersOf(machine, vp),
+      ...(unhandledVc(machine, vp) === undefined ? {} : { unhandled_vc: unhandledVc(machine, vp) }),
       ...(guestCrash === undefined ? {} : { guest_crash: guestCrashJson(guestCrash) }),
     })),
     ...(vmmCrash === undefined ? {} : {
@@ -124,6 +134,12 @@ export function printEnd(machine: Machine, report: RunReport, words: readonly st
   for (const { guestCrash } of report.vps) if (guestCrash !== undefined) printer.error(guestCrashLine(guestCrash));
   for (const [name, times] of report.unimplemented) {
     printer.error(`exitbox: unimplemented instruction: ${printable(name)}, ${plural(times, "time")}`);
+  }
+  for (const { vp } of report.vps) {
+    const event = unhandledVc(machine, vp);
+    if (event !== undefined) {
+      printer.error(`exitbox: VP ${vp} took a #VC (${event}) for which the guest has no handler`);
+    }
   }
   for (const problem of report.problems) printer.error(`exitbox: ${problem}`);
   const failure = failureLines(machine, report);

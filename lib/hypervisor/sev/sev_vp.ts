@@ -11,6 +11,7 @@ import { VECTOR_BP, VECTOR_OF, VECTOR_VC } from "../../cpu/faults.ts";
 import {
   ACTIVITY_RUNNING,
   CpuState,
+  CR0_PE,
   EVENT_HAS_ERROR,
   EVENT_TYPE_EXCEPTION,
   EVENT_TYPE_SHIFT,
@@ -50,6 +51,10 @@ const CR3 = cpuAt.cr3 >>> 2;
 const CR4 = cpuAt.cr4 >>> 2;
 const EFER = cpuAt.efer >>> 2;
 const TYPE = EventInjType.values;
+/** Word of a table register that holds the low half of its base. */
+const IDT_BASE_WORD = 2;
+/** Bytes of a vector of real mode. */
+const REAL_VECTOR_BYTES = 4;
 
 /** What a processor of an encrypted guest is put together from. */
 export interface SevVpParts extends Omit<ProcessorParts, "steps" | "haltIntercept" | "bus"> {
@@ -97,6 +102,12 @@ export class SevVp extends VirtualProcessor {
     return this.memory.i32[(this.sevState + at.exit_code) >>> 2];
   }
 
+  /** Exit code of the first #VC that found no handler, or undefined. */
+  get unhandledVc(): number | undefined {
+    const noted = this.memory.u32[(this.sevState + at.unhandled) >>> 2];
+    return noted === 0 ? undefined : noted - 1;
+  }
+
   /** Byte offset of the VMSA that was entered last. */
   get vmsa(): number {
     return this.memory.u32[(this.sevState + at.vmsa) >>> 2];
@@ -128,6 +139,7 @@ const RUN: StepId = step<SevVp>("sev.run-guest", (vp) => {
     case EXIT_AUTOMATIC:
       return VMEXIT;
     case EXIT_SHUTDOWN:
+      if (deliveryFailed(vp)) noteUnhandled(vp);
       vp.bus.setExit(EXIT.SHUTDOWN, 0n, 0n);
       return VMEXIT;
     case EXIT_IO: // a whole string instruction
@@ -166,8 +178,30 @@ const RAISE_VC: StepId = step<SevVp>("sev.raise-vc", (vp) => {
   i32[(vp.cpuState + cpuAt.event_error) >>> 2] = vp.exitCode;
   i32[(vp.cpuState + cpuAt.rflags) >>> 2] |= FLAG_RF;
   u32[(vp.sevState + at.exceptions) >>> 2]++;
+  u32[(vp.sevState + at.raised_at) >>> 2] = u32[(vp.cpuState + cpuAt.instructions) >>> 2];
+  if ((i32[(vp.cpuState + cpuAt.cr0) >>> 2] & CR0_PE) === 0 && isRealVectorEmpty(vp)) noteUnhandled(vp);
   return RUN;
 });
+
+/** Whether nothing was executed since the last #VC was raised: its delivery, and that of what followed, has failed. */
+function deliveryFailed(vp: SevVp): boolean {
+  const { u32 } = vp.memory;
+  const raised = u32[(vp.sevState + at.exceptions) >>> 2] !== 0;
+  return raised && u32[(vp.sevState + at.raised_at) >>> 2] === u32[(vp.cpuState + cpuAt.instructions) >>> 2];
+}
+
+/** Whether real mode's vector of #VC is 0000:0000: memory that nobody has written. The processor goes there all the same. */
+function isRealVectorEmpty(vp: SevVp): boolean {
+  const { view, u32 } = vp.memory;
+  const entry = u32[((vp.cpuState + cpuAt.idtr) >>> 2) + IDT_BASE_WORD] + VECTOR_VC * REAL_VECTOR_BYTES;
+  return entry + REAL_VECTOR_BYTES <= vp.sev.config.ramBytes && view.getUint32(entry, true) === 0;
+}
+
+/** Keeps the first #VC that found no handler, for the report of the run. */
+function noteUnhandled(vp: SevVp): void {
+  const word = (vp.sevState + at.unhandled) >>> 2;
+  if (vp.memory.u32[word] === 0) vp.memory.u32[word] = vp.exitCode + 1;
+}
 
 /** An automatic exit: the whole state goes into the VMSA, what the host may know into the VMCB (a3). */
 const VMEXIT: StepId = step<SevVp>("sev.vmexit", (vp) => {
