@@ -79,7 +79,7 @@ export const explainCommand: Command = command({
     `Names: ${OBSERVABLE.join(" ")}. Numbers are unsigned, of 64 bits, and wrap.`,
     "A combination is possible when one guest program makes EXPR true at every crash that it reaches, for at least two " +
     "starting values of RAX. What varies: the exit (OUT, IN, OUTS, INS), 32- and 64-bit addition of 0x1, 0xB0 or 0x100 to RAX, " +
-    "the start of RAX, and the device's answer, 0 to 0xFF. Within the bounds below the table the answer is complete.",
+    "the start of RAX, and the device's answer, 0 to 0xFF; other answers that fit as well are named in parentheses. Within the bounds below the table the answer is complete.",
     "Exit code: 0 when it is known of every combination whether it is possible; 20 when a bound was hit.",
   ],
   async run({ values, operands, printer }) {

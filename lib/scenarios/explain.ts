@@ -395,12 +395,13 @@ function explainKind(
     }
   }
   for (;;) {
-    const [fit] = kind.candidates(interrupted);
+    const fits = kind.candidates(interrupted);
+    const [fit] = fits;
     if (interrupted()) return null;
     if (fit === undefined) return exhausted ? undefined : null;
     const schedule = kind.confirm(fit, most, interrupted);
     if (schedule === null) return null;
-    if (schedule !== undefined) return { guest: guestText(fit), device: deviceText(fit), schedule };
+    if (schedule !== undefined) return { guest: guestText(fit), device: deviceText(fit, fits), schedule };
   }
 }
 
@@ -412,6 +413,20 @@ function guestText({ program, starts }: Fit): string {
   return `${exit.toUpperCase()}, add ${register}, ${step} (${bits}-bit), ${exit.toUpperCase()}; from ${from}`;
 }
 
-function deviceText({ answer }: Fit): string {
-  return answer === undefined ? "its answer does not matter" : `answers ${answer}`;
+/** The answer that was searched, and those that leave every crash that is known as observed, too. */
+function deviceText({ program, answer }: Fit, fits: readonly Fit[]): string {
+  if (answer === undefined) return "its answer does not matter";
+  const others = fits.filter((fit) => fit.program === program && fit.answer !== answer);
+  return `answers ${answer}${others.length === 0 ? "" : ` (or ${ranges(others.map((fit) => Number(fit.answer)))})`}`;
+}
+
+/** Numbers in words, in order: "0x1, 0x3 to 0x7". */
+function ranges(numbers: readonly number[]): string {
+  const found: [first: number, last: number][] = [];
+  for (const number of [...numbers].sort((a, b) => a - b)) {
+    if (found.at(-1)?.[1] === number - 1) found.at(-1)![1] = number;
+    else found.push([number, number]);
+  }
+  const hex = (number: number) => `0x${number.toString(16)}`;
+  return found.map(([first, last]) => first === last ? hex(first) : `${hex(first)} to ${hex(last)}`).join(", ");
 }

@@ -132,7 +132,7 @@ function guestScenario(file: JsonFields, head: FileHead, platform: "sidecar" | "
       return build(system, setting, policies, (machine) => {
         const all = [...machineProperties(machine), ...memoryProperties.map((property) => inMemory(machine, property))];
         return names.map((property) => all.find((candidate) => candidate.name === property)!);
-      }, name);
+      }, `${name}: guests.${guest}`);
     },
   };
 }
@@ -142,13 +142,13 @@ function build(
   setting: GuestSetting,
   policies: Choices,
   properties: (system: MachineSystem) => Property[],
-  name: string,
+  place: string,
 ): MachineSystem {
   try {
     return machineSystem(system, setting, policies, properties);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    throw new BadInput(`${name}: the guest does not come to its end: ${error.message}`);
+    throw new BadInput(`${place}: the guest does not come to its end: ${error.message}`);
   }
 }
 

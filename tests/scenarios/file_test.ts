@@ -110,6 +110,6 @@ Deno.test("a scenario file: a guest that never ends is bad input, not a hang", (
   for (const bytes of ["eb fe", "66 ba 00 03 ee eb fd"]) {
     const scenario = scenarioFile(JSON.stringify({ ...GUEST, guests: { g: { bytes } } }), "f.json");
     const error = assertThrows(() => buildSystem(scenario), BadInput);
-    assertMatch(error.message, /^f\.json: the guest does not come to its end: [^\n]+$/);
+    assertMatch(error.message, /^f\.json: guests\.[a-z]+: the guest does not come to its end: [^\n]+$/);
   }
 });
