@@ -123,5 +123,6 @@ export type {
   Range,
   System,
   SystemAgent,
+  Watched,
 } from "./lib/explore/system.ts";
 export type { RecordedChoice, Schedule } from "./lib/explore/schedule.ts";

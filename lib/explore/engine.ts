@@ -12,12 +12,12 @@ import { AgentBlock, RETURN_STACK_DEPTH } from "../memory/agent.ts";
 import type { MemoryPort } from "../memory/port.ts";
 import { type Step, type StepId, stepName, STEPS } from "../memory/steps.ts";
 import { AccessRecorder, type Touch } from "./access_recorder.ts";
-import { type Accesses, addCell, Cells } from "./cells.ts";
+import { type Accesses, Cells, type ReadOrder } from "./cells.ts";
 import { type Chooser, type PortContext, SequentialPort, StoreBufferPort } from "./exploring_port.ts";
 import { mixHigh, mixLow } from "./hash.ts";
 import { type Run, StateMap } from "./state_map.ts";
 import { STORE_BUFFER_WORDS, StoreBuffers } from "./store_buffers.ts";
-import { ACTORS_MAX, type MemoryModel, type Property, type System } from "./system.ts";
+import { ACTORS_MAX, type MemoryModel, type Property, type System, type Watched } from "./system.ts";
 
 const UNDO_FIRST = 4096;
 const STEP = AgentBlock.at.step;
@@ -35,12 +35,15 @@ export interface Choice {
 /** Chooses the first outcome. */
 const FIRST: Chooser = { nextChoice: () => 0 };
 
-/** What a property knows of an agent's program counter. */
+/** Predicates that are told apart; those beyond share the last one. */
+const PREDICATES_MAX = 31;
+
+/** What a predicate knows of an agent's program counter. */
 interface Watch {
   readonly agent: number;
   readonly steps: ReadonlySet<StepId>;
-  /** The property, as a mask. */
-  readonly property: number;
+  /** The predicate, as a mask. */
+  readonly predicate: number;
 }
 
 /** See the module's description. */
@@ -72,6 +75,14 @@ export class Engine {
   readonly watchesAll: boolean;
   /** A number for the state of each agent's own block. */
   readonly localHash: Int32Array;
+  /** A second, independent one. */
+  readonly localHashHigh: Int32Array;
+  /** Cells below this one stand for the processors' store buffers. */
+  readonly processorCells: number;
+  /** Cells from there up to this one stand for predicates. */
+  readonly firstCell: number;
+  /** Set once a step has changed another agent's own block, which is then not its own. */
+  meddled = false;
 
   readonly #map: StateMap;
   readonly #memory: Int32Array;
@@ -88,9 +99,11 @@ export class Engine {
   readonly #scans: readonly (readonly Run[])[];
   readonly #scansAll: readonly boolean[];
   readonly #owner: Int32Array;
-  /** The properties that look at each word, as a mask. */
+  /** The predicates that look at each byte, as a mask. */
   readonly #watchers: Int32Array;
-  readonly #firstPropertyCell: number;
+  readonly #firstPredicateCell: number;
+  readonly #cells: Cells;
+  #stepping = -1;
   readonly #stepWatches: readonly Watch[];
   readonly #note: (at: number, bytes: number, write: boolean) => void;
   readonly #afterRestore: (() => void) | undefined;
@@ -131,8 +144,15 @@ export class Engine {
 
     this.#map = new StateMap(system.mutable, memory.buffer.byteLength);
     const { properties } = system;
-    const cells = new Cells(this.#map, distinct.length + properties.length);
-    this.#recorder = new AccessRecorder(this.#map, cells);
+    this.watchesAll = properties.some(watchesAnything);
+    const predicates = properties.flatMap((property) => property.when === "always" ? property.parts ?? [property] : []);
+    this.#firstPredicateCell = distinct.length;
+    this.processorCells = distinct.length;
+    this.firstCell = distinct.length + Math.min(predicates.length, PREDICATES_MAX);
+    const cells = new Cells(this.#map, this.firstCell);
+    this.#cells = cells;
+    this.#watchers = new Int32Array(this.#map.size * 4);
+    this.#recorder = new AccessRecorder(this.#map, cells, this.#watchers);
     this.#buffers = new StoreBuffers(buffers, memory, this.#recorder);
     this.#context = { memory, recorder: this.#recorder, chooser: { nextChoice: (count) => this.#choose(count) } };
     this.#memory = memory.i32;
@@ -146,17 +166,16 @@ export class Engine {
     this.#stepWord = Int32Array.from(this.#agents, ({ block }) => (block + STEP) >>> 2);
     this.#owner = new Int32Array(this.stateWords).fill(-1);
     this.localHash = new Int32Array(this.actorNames.length);
+    this.localHashHigh = new Int32Array(this.actorNames.length);
     this.#scansAll = agents.map(({ writes }) => writes === undefined);
     this.#scans = agents.map(({ agent, writes }, index) => {
       const block = { at: agent.block, bytes: AgentBlock.size };
       for (const { from, to } of this.#map.runsIn([block])) this.#owner.fill(index, from, to);
       return writes === undefined ? this.#map.runs : this.#map.runsIn([block, ...writes]);
     });
-    this.watchesAll = properties.some((property) => property.when === "always" && property.watches === undefined);
-    this.#firstPropertyCell = distinct.length;
-    this.#watchers = new Int32Array(this.stateWords);
-    this.#stepWatches = this.#watch(properties);
-    this.#note = (at, bytes, write) => cells.touch(this.#recorder.accesses[write ? "writes" : "reads"], at, bytes);
+    this.#stepWatches = this.#watch(predicates);
+    const { accesses, order } = this.#recorder;
+    this.#note = (at, bytes, write) => cells[write ? "write" : "read"](accesses, order, at, bytes);
     this.#afterRestore = system.afterRestore?.bind(system);
     agents.forEach(({ agent }, index) => agent.port = this.#port(processors[index]));
   }
@@ -183,7 +202,7 @@ export class Engine {
     if (this.#enabledKnown) return this.#enabled;
     let mask = 0;
     const memory = this.#memory;
-    if (this.system.over?.()) return this.#knowEnabled(0);
+    if (this.system.over?.()) return this.knowEnabled(0);
     for (let actor = 0; actor < this.agentCount; actor++) {
       const { enabled } = this.#steps[memory[this.#stepWord[actor]]];
       if (enabled === undefined || enabled(this.#agents[actor])) mask |= 1 << actor;
@@ -192,10 +211,11 @@ export class Engine {
     for (let processor = 0; processor < buffers; processor++) {
       if (this.#buffers.used(processor) !== 0) mask |= 1 << (this.agentCount + processor);
     }
-    return this.#knowEnabled(mask);
+    return this.knowEnabled(mask);
   }
 
-  #knowEnabled(mask: number): number {
+  /** Says which actors are enabled in the present state, so that it need not be asked again. */
+  knowEnabled(mask: number): number {
     this.#enabled = mask;
     this.#enabledKnown = true;
     return mask;
@@ -235,8 +255,11 @@ export class Engine {
         throw new Error(`Step '${stepName(before)}' of '${agent.name}' failed: ${reason}`, { cause: error });
       }
       if (recorder.on) this.#watchStep(actor, before, this.#memory[word]);
+      this.#stepping = recorder.on ? actor : -1;
       this.#commitScan(actor);
+      this.#stepping = -1;
     }
+    if (recorder.on) this.#touchWatched(recorder.watched);
     if (this.memoryModel === "tso") this.#commitBuffer(this.processors[actor]);
     if (this.depth * 2 === this.#path.length) this.#path = grown(this.#path);
     this.#path[this.depth * 2] = actor;
@@ -268,7 +291,10 @@ export class Engine {
       const index = this.#undoIndex[--this.#undo];
       const value = this.#undoValue[this.#undo];
       const owner = this.#owner[index];
-      if (owner >= 0) this.localHash[owner] ^= mixLow(index, mirror[index]) ^ mixLow(index, value);
+      if (owner >= 0) {
+        this.localHash[owner] ^= mixLow(index, mirror[index]) ^ mixLow(index, value);
+        this.localHashHigh[owner] ^= mixHigh(index, mirror[index]) ^ mixHigh(index, value);
+      }
       mirror[index] = value;
       this.#put(index, value);
     }
@@ -365,14 +391,45 @@ export class Engine {
     return this.#recorder.accesses;
   }
 
-  /** What the `enabled` condition of `actor` reads, into `into`; only while recording. Returns whether it is enabled. */
-  readEnabled(actor: number, into: Accesses): boolean {
+  /** The cells that the last step, or condition, read and had not written, in order; only while recording. */
+  get readOrder(): ReadOrder {
+    return this.#recorder.order;
+  }
+
+  /** The predicates whose words the last step touched, as a mask; only while recording. */
+  get watched(): number {
+    return this.#recorder.watched;
+  }
+
+  /** Whether `actor` is enabled; while recording, what the condition reads is then in `readOrder`. */
+  testEnabled(actor: number): boolean {
     this.#recorder.clear();
-    const enabled = this.isEnabled(actor);
-    const { reads, writes } = this.#recorder.accesses;
-    if (actor >= this.agentCount) addCell(reads, this.processors[actor]);
-    for (let k = 0; k < reads.length; k++) into.reads[k] |= reads[k] | writes[k];
-    return enabled;
+    if (actor >= this.agentCount) this.#recorder.readCell(this.processors[actor]);
+    return this.isEnabled(actor);
+  }
+
+  /** The value of a cell that does not stand for a predicate: its bytes or, when they are many, a hash of them. */
+  cellValue(cell: number): number {
+    return this.#valueIn(cell, this.#mirror);
+  }
+
+  /** The value of a cell in the initial state. */
+  initialCellValue(cell: number): number {
+    return this.#valueIn(cell, this.#initial);
+  }
+
+  #valueIn(cell: number, state: Int32Array): number {
+    if (cell >= this.firstCell) return this.#cells.value(cell, state);
+    const first = this.#memoryWords + cell * STORE_BUFFER_WORDS;
+    if (first >= this.stateWords) return 0;
+    let value = 0;
+    for (let k = 0; k <= state[first]; k++) value ^= mixHigh(k, state[first + k]);
+    return value;
+  }
+
+  /** Whether nothing can be known of the cell's value. */
+  isSharedCell(cell: number): boolean {
+    return this.#cells.isShared(cell);
   }
 
   // --- Inside -------------------------------------------------------------------------------------------------------
@@ -392,33 +449,33 @@ export class Engine {
     return this.outcome;
   }
 
-  /** Notes which properties look at which word, and returns what they know of steps. */
-  #watch(properties: readonly Property[]): Watch[] {
-    return properties.flatMap((property, number) => {
-      if (property.when !== "always") return [];
-      for (const { from, to } of this.#map.runsIn(property.watches ?? [])) {
-        for (let index = from; index < to; index++) this.#watchers[index] |= 1 << number;
+  /** Notes which predicates look at which byte, and returns what they know of steps. */
+  #watch(predicates: readonly Watched[]): Watch[] {
+    return predicates.flatMap(({ watches = [], watchesSteps = [] }, number) => {
+      const predicate = 1 << Math.min(number, PREDICATES_MAX - 1);
+      for (const { at, bytes } of watches) {
+        for (let byte = at; byte < at + bytes; byte++) {
+          const index = this.#map.index(byte);
+          if (index >= 0) this.#watchers[index * 4 + (byte & 3)] |= predicate;
+        }
       }
-      return (property.watchesSteps ?? []).map(({ agent, steps }) => {
-        return { agent: this.#agents.indexOf(agent), steps: new Set(steps), property: 1 << number };
+      return watchesSteps.map(({ agent, steps }) => {
+        return { agent: this.#agents.indexOf(agent), steps: new Set(steps), predicate };
       });
     });
   }
 
-  /** The step has touched what these properties look at. */
-  #touchWatched(properties: number): void {
-    for (let rest = properties; rest !== 0; rest &= rest - 1) {
-      this.#recorder.writeCell(this.#firstPropertyCell + 31 - Math.clz32(rest & -rest));
+  /** The step has touched what these predicates look at. */
+  #touchWatched(predicates: number): void {
+    for (let rest = predicates; rest !== 0; rest &= rest - 1) {
+      this.#recorder.writeCell(this.#firstPredicateCell + 31 - Math.clz32(rest & -rest));
     }
   }
 
   #watchStep(actor: number, before: StepId, after: StepId): void {
-    for (const { agent, steps, property } of this.#stepWatches) {
-      if (agent === actor && steps.has(before) !== steps.has(after)) this.#touchWatched(property);
+    for (const { agent, steps, predicate } of this.#stepWatches) {
+      if (agent === actor && steps.has(before) !== steps.has(after)) this.#recorder.watched |= predicate;
     }
-    // A store to a word counts even when it leaves the word as it was: after other steps it might not.
-    const { log, logged } = this.#recorder;
-    for (let k = 0; k < logged; k++) if (this.#watchers[log[k]] !== 0) this.#touchWatched(this.#watchers[log[k]]);
   }
 
   #commitScan(actor: number): void {
@@ -485,8 +542,11 @@ export class Engine {
     this.hashLow ^= low;
     this.hashHigh ^= mixHigh(index, old) ^ mixHigh(index, value);
     const owner = this.#owner[index];
-    if (owner >= 0) this.localHash[owner] ^= low;
-    if (this.#watchers[index] !== 0) this.#touchWatched(this.#watchers[index]);
+    if (owner >= 0) {
+      this.localHash[owner] ^= low;
+      this.localHashHigh[owner] ^= mixHigh(index, old) ^ mixHigh(index, value);
+    }
+    if (this.#recorder.on) this.#noteChange(index, old ^ value, owner);
     if (this.#isTouched[index] === 0) {
       this.#isTouched[index] = 1;
       this.#touched.push(index);
@@ -495,6 +555,17 @@ export class Engine {
     if (this.#undo === this.#undoIndex.length) this.#growUndo();
     this.#undoIndex[this.#undo] = index;
     this.#undoValue[this.#undo++] = old;
+  }
+
+  /** While recording: what else is to be known of a change of state word `index`. */
+  #noteChange(index: number, difference: number, owner: number): void {
+    if (index >= this.#memoryWords) return;
+    for (let byte = 0; byte < 4; byte++) {
+      if ((difference >>> (byte * 8) & 0xff) !== 0) this.#recorder.watched |= this.#watchers[index * 4 + byte];
+    }
+    if (this.#stepping < 0 || owner === this.#stepping) return;
+    if (owner >= 0) this.meddled = true;
+    else this.#recorder.writeWord(index, this.#map.words[index] * 4);
   }
 
   #put(index: number, value: number): void {
@@ -506,6 +577,11 @@ export class Engine {
     this.#undoIndex = grown(this.#undoIndex);
     this.#undoValue = grown(this.#undoValue);
   }
+}
+
+/** Whether the order of two steps may always matter to a property. */
+function watchesAnything({ when, watches, parts }: Property): boolean {
+  return when === "always" && (parts === undefined ? watches === undefined : parts.some((part) => !part.watches));
 }
 
 /** A copy of twice the length. */

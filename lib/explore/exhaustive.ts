@@ -3,8 +3,7 @@
  * nothing new can come of it.
  *
  * - Fingerprints: a state that was reached before is not looked at again.
- * - Persistent sets (`footprints.ts`): of the enabled steps only some are tried. A step that closes a cycle in the path
- *   makes all of them be tried, so that nothing is put off for ever.
+ * - Persistent sets (`persistent_sets.ts`): of the enabled steps only some are tried.
  * - Sleep sets (Godefroid 1996, chapter 5): a step that was tried before, and that nothing since then depends on, is not
  *   tried again. A state that is reached again with a sleep set that lacks something is looked at again for that.
  * - A bound on preemptions: switches away from an agent that could have gone on. States then count once for each agent
@@ -15,11 +14,12 @@
  *
  * @module
  */
+import type { Behaviour, Situation } from "./behaviour.ts";
 import { CELL_WORDS, conflict } from "./cells.ts";
 import { type Choice, type Engine, grown } from "./engine.ts";
 import { Fingerprints } from "./fingerprints.ts";
-import type { Footprints } from "./footprints.ts";
 import { mixHigh, mixLow } from "./hash.ts";
+import { PersistentSets } from "./persistent_sets.ts";
 import { KNOWN, lowest, type Scheduler, STOP } from "./scheduler.ts";
 
 /** Which reductions a search uses. */
@@ -87,7 +87,7 @@ export const WHOLE: Task = { choices: [], todo: -1 };
 /** What a search can be given beside its bounds. */
 export interface SearchParts {
   /** Frozen knowledge for persistent and sleep sets; without it neither is used. */
-  readonly footprints?: Footprints | undefined;
+  readonly behaviour?: Behaviour | undefined;
   /** The states that have been reached; a set of its own when absent. */
   readonly states?: StateSet;
   /** The part of the search to do. */
@@ -115,18 +115,10 @@ const ACTOR = 8;
 const OUTCOME = 9;
 /** Actors that have been tried here. */
 const DONE = 10;
-/** Whether only some of the enabled actors are tried. */
-const REDUCED = 11;
-/** State of the actor's own block before its step. */
-const BEFORE = 12;
-/** Actors that were tried, but whose step closed a cycle: what follows it is not complete, so they never sleep. */
-const AWAKE = 13;
-const FRAME = 14;
+const FRAME = 11;
 
 const FRAMES_FIRST = 1024;
 const ACCESS_WORDS = CELL_WORDS * 2;
-/** Note of a fingerprint: its state is in the present path. The other bits are its sleep set. */
-const ON_PATH = 1 << 31;
 
 /** See the module's description. */
 export class ExhaustiveScheduler implements Scheduler {
@@ -136,14 +128,16 @@ export class ExhaustiveScheduler implements Scheduler {
   preemptionsLeftOut = false;
   readonly #bounds: SearchBounds;
   readonly #fingerprints: StateSet | undefined;
-  readonly #footprints: Footprints | undefined;
-  readonly #persistent: boolean;
+  readonly #behaviour: Behaviour | undefined;
+  readonly #persistent: PersistentSets | undefined;
   readonly #sleeps: boolean;
   readonly #bounded: boolean;
   readonly #actors: number;
   #frames = new Int32Array(FRAMES_FIRST * FRAME);
   /** What the steps of sleeping and tried actors accessed, by depth and actor. */
   #accesses: Int32Array<ArrayBuffer>;
+  /** What decides the next steps, by depth; only with `#behaviour`. */
+  readonly #situations: Situation[] = [];
   /** Depth of the innermost frame, or -1 before the first. */
   #top = -1;
   #fresh = 0;
@@ -159,11 +153,13 @@ export class ExhaustiveScheduler implements Scheduler {
     this.#bounds = bounds;
     this.#bounded = bounds.preemptions !== Infinity;
     this.#fingerprints = reductions.fingerprints ? parts.states ?? new Fingerprints() : undefined;
-    this.#footprints = this.#bounded ? undefined : parts.footprints;
+    this.#behaviour = this.#bounded ? undefined : parts.behaviour;
     this.#task = parts.task ?? WHOLE;
     this.#base = this.#task.choices.length;
-    this.#persistent = reductions.persistentSets && this.#footprints !== undefined;
-    this.#sleeps = reductions.sleepSets && this.#footprints !== undefined;
+    if (this.#behaviour !== undefined && reductions.persistentSets) {
+      this.#persistent = new PersistentSets(engine, this.#behaviour);
+    }
+    this.#sleeps = reductions.sleepSets && this.#behaviour !== undefined;
     this.#actors = engine.actorNames.length;
     this.#accesses = new Int32Array(this.#sleeps ? FRAMES_FIRST * this.#actors * ACCESS_WORDS : 0);
   }
@@ -194,7 +190,6 @@ export class ExhaustiveScheduler implements Scheduler {
       const at = this.#top * FRAME;
       engine.undo(this.#top, frames[at + MARK], frames[at + LOW], frames[at + HIGH]);
       if (frames[at + ACTOR] >= 0 || frames[at + TODO] !== 0) return this.hit.size === 0 || !this.#exhausted();
-      if (this.#persistent) this.#leavePath(frames[at + LOW], frames[at + HIGH]);
     }
     return false;
   }
@@ -204,11 +199,13 @@ export class ExhaustiveScheduler implements Scheduler {
     let outcome = 0;
     engine.restore();
     engine.chooser = { nextChoice: () => outcome };
+    this.#behaviour?.begin(this.#situation(0));
     for (const choice of this.#task.choices) {
       this.#basePreemptions += preemption(this.#baseLast, choice.actor, engine.enabled());
       this.#baseLast = choice.actor;
       outcome = choice.outcome;
       engine.execute(choice.actor);
+      this.#behaviour?.took(choice.actor, this.#situation(engine.depth - 1), this.#situation(engine.depth));
     }
     engine.chooser = this;
     engine.transitions -= this.#task.choices.length; // somebody else has counted them
@@ -238,7 +235,7 @@ export class ExhaustiveScheduler implements Scheduler {
     }
     const at = this.#top * FRAME;
     const frames = this.#frames;
-    if (frames[at + ACTOR] >= 0) return this.#again(engine, at);
+    if (frames[at + ACTOR] >= 0) return frames[at + ACTOR]; // it has another outcome
     for (;;) {
       const todo = frames[at + TODO];
       if (todo === 0) return STOP;
@@ -248,20 +245,12 @@ export class ExhaustiveScheduler implements Scheduler {
       if (!this.#affords(at, first)) continue;
       frames[at + ACTOR] = first;
       frames[at + OUTCOME] = 0;
-      frames[at + BEFORE] = engine.localHash[first];
       return first;
     }
   }
 
   nextChoice(): number {
     return this.#frames[this.#top * FRAME + OUTCOME];
-  }
-
-  /** The actor being tried has another outcome. */
-  #again(engine: Engine, at: number): number {
-    const actor = this.#frames[at + ACTOR];
-    this.#frames[at + BEFORE] = engine.localHash[actor];
-    return actor;
   }
 
   /** Whether `actor` may go on from the frame at `at` within the bound on preemptions. */
@@ -291,7 +280,7 @@ export class ExhaustiveScheduler implements Scheduler {
       preemptions = this.#basePreemptions;
     } else {
       last = frames[parent + ACTOR];
-      if (this.#footprints !== undefined) this.#footprints.took(last, frames[parent + BEFORE]);
+      this.#behaviour?.took(last, this.#situation(depth - 1), this.#situation(depth));
       if (this.#sleeps) sleep = this.#inheritedSleep(engine, parent, last);
       if (this.#bounded) {
         preemptions = frames[parent + PREEMPTIONS] + preemption(frames[parent + LAST], last, frames[parent + ENABLED]);
@@ -309,7 +298,7 @@ export class ExhaustiveScheduler implements Scheduler {
     } else if (this.#fingerprints !== undefined) {
       const low = this.#bounded ? engine.hashLow ^ mixLow(-2, last) : engine.hashLow;
       const high = this.#bounded ? engine.hashHigh ^ mixHigh(-2, last) : engine.hashHigh;
-      const notes = this.#bounded ? preemptions : this.#persistent ? sleep | ON_PATH : sleep;
+      const notes = this.#bounded ? preemptions : sleep;
       const place = this.#fingerprints.add(low, high, notes);
       if (this.#fingerprints.known) {
         const old = this.#fingerprints.notes(place);
@@ -317,23 +306,27 @@ export class ExhaustiveScheduler implements Scheduler {
           if (old <= preemptions) return KNOWN;
           this.#fingerprints.note(place, preemptions);
         } else {
-          if (this.#persistent && (old & ON_PATH) !== 0) {
-            if (depth > this.#base) this.#expand(parent, last);
-            return KNOWN;
-          }
-          todo = old & ~ON_PATH & ~sleep;
+          todo = old & ~sleep;
           if (todo === 0) return KNOWN;
           sleep &= old;
-          // Steps that are added to a state later may close cycles that were not seen as such: all are tried there.
-          if (this.#persistent) todo = -1 & ~sleep & ~ON_PATH;
-          this.#fingerprints.note(place, this.#persistent ? sleep | ON_PATH : sleep);
+          this.#fingerprints.note(place, sleep);
         }
       } else if (this.#exhausted()) return STOP;
     } else if (++this.#fresh >= this.#bounds.states) {
       this.hit.add("states");
       return STOP;
     }
-    const enabled = this.#footprints === undefined ? engine.enabled() : this.#footprints.enabled();
+    let enabled: number;
+    let tried: number;
+    if (this.#behaviour === undefined) {
+      enabled = engine.enabled();
+      tried = enabled;
+    } else {
+      const situation = this.#situation(depth);
+      this.#behaviour.look(situation);
+      enabled = situation.enabled;
+      tried = this.#persistent === undefined ? enabled : this.#persistent.of(situation);
+    }
     frames[at + LOW] = engine.hashLow;
     frames[at + HIGH] = engine.hashHigh;
     frames[at + MARK] = engine.mark;
@@ -344,15 +337,8 @@ export class ExhaustiveScheduler implements Scheduler {
     frames[at + ACTOR] = -1;
     frames[at + OUTCOME] = 0;
     frames[at + DONE] = 0;
-    frames[at + REDUCED] = 0;
-    frames[at + AWAKE] = 0;
-    if (given || todo !== 0) {
-      frames[at + TODO] = todo & enabled;
-    } else {
-      const tried = this.#persistent ? this.#footprints!.persistent(enabled) : enabled;
-      frames[at + REDUCED] = tried === enabled ? 0 : 1;
-      frames[at + TODO] = tried & ~sleep;
-    }
+    // Without anything left over from before, all that does not sleep is to be tried.
+    frames[at + TODO] = given ? todo & enabled : tried & (todo === 0 ? ~sleep : todo);
     this.#top = depth;
     return 0;
   }
@@ -369,16 +355,6 @@ export class ExhaustiveScheduler implements Scheduler {
     }
   }
 
-  /** A step of the frame closes a cycle: all enabled actors are to be tried there. */
-  #expand(at: number, actor: number): void {
-    const frames = this.#frames;
-    frames[at + AWAKE] |= 1 << actor;
-    if (frames[at + REDUCED] === 0) return;
-    frames[at + REDUCED] = 0;
-    const trying = frames[at + ACTOR] >= 0 ? 1 << frames[at + ACTOR] : 0;
-    frames[at + TODO] = frames[at + ENABLED] & ~frames[at + DONE] & ~frames[at + SLEEP] & ~trying;
-  }
-
   /**
    * The sleep set behind the step of `actor` from the frame at `at`: what slept or was tried there and does not depend on
    * that step. Also keeps what each of those accessed.
@@ -390,8 +366,7 @@ export class ExhaustiveScheduler implements Scheduler {
     const there = here + this.#actors * ACCESS_WORDS;
     const accesses = this.#accesses;
     let sleep = 0;
-    const tried = frames[at + DONE] & ~frames[at + AWAKE];
-    for (let rest = (frames[at + SLEEP] | tried) & ~(1 << actor); rest !== 0; rest &= rest - 1) {
+    for (let rest = (frames[at + SLEEP] | frames[at + DONE]) & ~(1 << actor); rest !== 0; rest &= rest - 1) {
       const other = lowest(rest);
       const from = here + other * ACCESS_WORDS;
       const reads = accesses.subarray(from, from + CELL_WORDS);
@@ -410,11 +385,8 @@ export class ExhaustiveScheduler implements Scheduler {
     return sleep;
   }
 
-  #leavePath(low: number, high: number): void {
-    const fingerprints = this.#fingerprints;
-    if (fingerprints === undefined) return;
-    const place = fingerprints.find(low, high);
-    if (place >= 0) fingerprints.note(place, fingerprints.notes(place) & ~ON_PATH);
+  #situation(depth: number): Situation {
+    return this.#situations[depth] ??= this.#behaviour!.situation();
   }
 
   /** Whether a bound on the whole search has been reached. */

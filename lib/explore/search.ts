@@ -4,6 +4,7 @@
  * @module
  */
 import { Random } from "../memory/random.ts";
+import { Behaviour } from "./behaviour.ts";
 import type { Engine } from "./engine.ts";
 import {
   ALL_REDUCTIONS,
@@ -14,7 +15,6 @@ import {
   type SearchBounds,
 } from "./exhaustive.ts";
 import { type Exploration, explore, type FoundViolation } from "./explorer.ts";
-import { Footprints } from "./footprints.ts";
 import { findLivelock } from "./livelock.ts";
 import { RandomScheduler } from "./random_scheduler.ts";
 import type { Scheduler } from "./scheduler.ts";
@@ -72,7 +72,7 @@ export interface SearchResult {
 
 /** Bounds on preemptions that are tried before an unbounded search. */
 const FIRST_PREEMPTIONS = [0, 1, 2];
-/** Random executions from which accesses are learned before the first search. */
+/** Random executions from which is learned before the first search. */
 const LEARNING: { schedules: number; depth: number } = { schedules: 300, depth: 1000 };
 /** Steps of all of them together, at most. */
 const LEARNING_STEPS = 20_000;
@@ -83,7 +83,8 @@ const STALE_STEPS = 2000;
 
 /** Searches everything within the bounds; for properties of cycles, all states whatever the bound on preemptions is. */
 export function search(engine: Engine, options: SearchOptions = {}): SearchResult {
-  return withCycles(engine, options, searchStates(engine, options));
+  const { result, acyclic } = searchStates(engine, options);
+  return acyclic ? result : withCycles(engine, options, result);
 }
 
 /** Adds to the result of a search what there is to say about properties of cycles. */
@@ -118,23 +119,28 @@ export function withCycles(engine: Engine, options: SearchOptions, result: Searc
   return { ...result, violations, hit: [...hit], exhausted, interrupted };
 }
 
+/** A search of the states. */
+interface StateSearch {
+  readonly result: SearchResult;
+  /** Whether it has shown that no execution goes on for ever: then nothing is to be said about cycles. */
+  readonly acyclic: boolean;
+}
+
 /** Searches the states for properties of states and of ends. */
-function searchStates(engine: Engine, options: SearchOptions): SearchResult {
+function searchStates(engine: Engine, options: SearchOptions): StateSearch {
   const bounds = { ...DEFAULT_BOUNDS, ...options.bounds };
   const { reductions = ALL_REDUCTIONS, until = "all" } = options;
   const wanted = (options.properties ?? engine.system.properties).filter(({ when }) => when !== "cycle");
   const found: FoundViolation[] = [];
-  let footprints: Footprints | undefined;
+  let behaviour: Behaviour | undefined;
   for (const preemptions of preemptionBounds(bounds.preemptions, options.firstPreemptions)) {
     const missing = wanted.filter((property) => !found.some((violation) => violation.property === property));
     // With every property violated there is nothing to look for; with none given, the states themselves are asked for.
-    const reduces = preemptions === Infinity && reductions.fingerprints && !engine.watchesAll &&
-      (reductions.persistentSets || reductions.sleepSets);
-    if (reduces) footprints ??= learn(engine);
-    const result = once(engine, { ...bounds, preemptions }, reductions, missing, options, footprints);
+    if (preemptions === Infinity && canReduce(engine, reductions)) behaviour = learn(engine);
+    const { result, acyclic } = once(engine, { ...bounds, preemptions }, reductions, missing, options, behaviour);
     engine.recording = false;
     found.push(...result.violations);
-    const whole = { ...result, violations: found };
+    const whole = { result: { ...result, violations: found }, acyclic };
     if (!result.exhausted || preemptions === bounds.preemptions || result.preemptions === Infinity) return whole;
     if (until === "first" && found.length > 0) return whole;
     if (
@@ -152,29 +158,34 @@ export function preemptionBounds(last: number, first?: readonly number[]): numbe
   return [...before.filter((bound) => bound < last), last];
 }
 
-/** One search under one bound, begun again as often as its footprints turn out to be stale. */
+/** Whether the order of steps can be left out of account at all. */
+function canReduce(engine: Engine, { fingerprints, persistentSets, sleepSets }: Reductions): boolean {
+  // Where it may be over in the middle of something, every step depends on every other.
+  return fingerprints && (persistentSets || sleepSets) && !engine.watchesAll && engine.system.over === undefined;
+}
+
+/** One search under one bound, begun again as often as what is known of the agents turns out to be stale. */
 function once(
   engine: Engine,
   bounds: SearchBounds,
   reductions: Reductions,
   properties: readonly Property[],
   options: SearchOptions,
-  footprints: Footprints | undefined,
-): SearchResult {
-  const used: Reductions = footprints === undefined
-    ? { ...reductions, persistentSets: false, sleepSets: false }
-    : reductions;
+  learned: Behaviour | undefined,
+): StateSearch {
   const found: FoundViolation[] = [];
-  for (;;) {
-    engine.recording = footprints !== undefined;
-    footprints?.freeze();
+  for (let behaviour = learned;;) {
+    const used = behaviour === undefined ? { ...reductions, persistentSets: false, sleepSets: false } : reductions;
+    engine.recording = behaviour !== undefined;
+    behaviour?.freeze();
     const begin = engine.transitions;
-    const scheduler = new ExhaustiveScheduler(engine, bounds, used, { footprints });
+    const scheduler = new ExhaustiveScheduler(engine, bounds, used, { behaviour });
     let staleAt = -1;
     const exploration = explore(
       engine,
       new Watched(scheduler, () => {
-        if (footprints?.stale !== true) return false;
+        if (behaviour?.broken === true) return true;
+        if (behaviour?.stale !== true) return false;
         const steps = engine.transitions - begin;
         if (staleAt < 0) staleAt = steps;
         return steps > Math.max(2 * staleAt, staleAt + STALE_STEPS);
@@ -191,8 +202,11 @@ function once(
     );
     found.push(...exploration.violations);
     const over = exploration.interrupted || exploration.stopped || scheduler.hit.size > 0;
-    if (footprints?.stale === true && !over) continue;
-    return summary(exploration, scheduler, bounds, used, found);
+    if (behaviour?.broken === true) behaviour = undefined;
+    else if (behaviour?.stale !== true || over) {
+      const result = summary(exploration, scheduler, bounds, used, found);
+      return { result, acyclic: result.exhausted && behaviour?.acyclic === true && !behaviour.stale };
+    }
   }
 }
 
@@ -218,23 +232,25 @@ function summary(
   };
 }
 
-/** Learns what agents access from random executions. */
-function learn(engine: Engine): Footprints {
-  const footprints = new Footprints(engine);
+/** Learns what agents do from random executions. */
+function learn(engine: Engine): Behaviour {
+  const behaviour = new Behaviour(engine);
   const random = new RandomScheduler(Random.seeded(LEARNING_SEED), LEARNING);
   engine.chooser = random;
+  let [before, after] = [behaviour.situation(), behaviour.situation()];
   const end = engine.transitions + LEARNING_STEPS;
   while (engine.transitions < end && random.newExecution(engine)) {
+    behaviour.begin(before);
     for (;;) {
-      footprints.enabled();
+      behaviour.look(before);
       const actor = random.nextActor(engine);
       if (actor < 0) break;
-      const before = engine.localHash[actor];
       engine.execute(actor);
-      footprints.took(actor, before);
+      behaviour.took(actor, before, after);
+      [before, after] = [after, before];
     }
   }
-  return footprints;
+  return behaviour;
 }
 
 /** A scheduler that ends when `over` says so. */

@@ -45,6 +45,7 @@ export class StoreBuffers {
     this.words[record] = at;
     this.words[record + 1] = length;
     this.words[base] += size;
+    this.#recorder.readCell(processor);
     this.#recorder.writeCell(processor);
     return (record + RECORD_HEAD) * 4;
   }
@@ -107,6 +108,7 @@ export class StoreBuffers {
     const at = words[base + 1];
     const length = words[base + 2];
     const size = RECORD_HEAD + ((length + 3) >>> 2);
+    this.#recorder.readCell(processor);
     this.#recorder.write(at, length);
     this.#recorder.writeCell(processor);
     const bytes = (base + 1 + RECORD_HEAD) * 4;

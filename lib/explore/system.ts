@@ -8,7 +8,7 @@ import type { MachineMemory } from "../memory/machine_memory.ts";
 import type { StepId } from "../memory/steps.ts";
 import type { AnyStructure } from "../layout/structure.ts";
 
-/** Bytes of the memory. `at` and `bytes` are multiples of four. */
+/** Bytes of the memory. Where they are said to change, `at` and `bytes` are multiples of four. */
 export interface Range {
   /** Byte offset. */
   readonly at: number;
@@ -31,8 +31,19 @@ export interface SystemAgent {
   readonly environment?: boolean;
 }
 
+/** What a predicate looks at. */
+export interface Watched {
+  /**
+   * The bytes that it looks at, so that steps that touch nothing of it may be reordered. Absent: anything, and then no
+   * order of two steps is left out.
+   */
+  readonly watches?: readonly Range[];
+  /** What it knows of an agent's program counter: only whether it is one of these steps. */
+  readonly watchesSteps?: readonly { readonly agent: Agent; readonly steps: readonly StepId[] }[];
+}
+
 /** A predicate over the memory that has to hold. */
-export interface Property {
+export interface Property extends Watched {
   /** Its name on the command line. */
   readonly name: string;
   /** The sentence that it enforces. */
@@ -44,12 +55,10 @@ export interface Property {
   /** What is wrong, in a few words, in a state in which it does not hold. */
   readonly kind: string | (() => string);
   /**
-   * What it looks at, so that steps that touch nothing of it may be reordered. Absent: anything, and then no order of two
-   * steps is left out.
+   * For a property that is a conjunction: what each of its parts looks at, instead of `watches` and `watchesSteps`. The
+   * order of steps that touch different parts does not matter.
    */
-  readonly watches?: readonly Range[];
-  /** What it knows of an agent's program counter: only whether it is one of these steps. */
-  readonly watchesSteps?: readonly { readonly agent: Agent; readonly steps: readonly StepId[] }[];
+  readonly parts?: readonly Watched[];
 }
 
 /** A structure in the memory whose fields the trace shows by name. */
@@ -85,7 +94,10 @@ export interface System {
   over?(): boolean;
   /** Drops what is only cached of the memory, because the explorer has just put an earlier state back. */
   afterRestore?(): void;
-  /** Accesses that a step is about to make without its agent's port, beside its own block; for partial-order reduction. */
+  /**
+   * Accesses that a step is about to make without its agent's port, beside its own block. Partial-order reduction takes a
+   * step for a function of its agent's own block and of what it reads.
+   */
   footprint?(agent: Agent, step: StepId, note: NoteAccess): void;
   /** Byte offsets of words, outside the agents' blocks, that hold numbers of steps: fingerprints in files use the names. */
   readonly stepWords?: readonly number[];

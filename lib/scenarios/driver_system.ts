@@ -121,47 +121,54 @@ function propertyOf(protocol: SidecarProtocol, name: string): Property {
   };
 }
 
-/** What the predicates of `protocol_properties.ts` look at. */
-function watchedBy(protocol: SidecarProtocol, name: string): Pick<Property, "watches" | "watchesSteps"> {
+/** What the predicates of `protocol_properties.ts` look at: they are conjunctions over the processors or the removals. */
+function watchedBy(protocol: SidecarProtocol, name: string): Pick<Property, "parts"> {
   const { node, starters, processors, removers } = protocol;
   const local = (agent: Agent, index: number): Range => {
     return { at: agent.block + AgentBlock.at.locals + index * 4, bytes: 4 };
   };
-  const statusBytes = (protocol.options.vps + 4) & ~3;
-  const statuses = { at: node.statuses, bytes: statusBytes };
-  const states = { at: node.vpStates, bytes: statusBytes };
-  const clients = (offset: number) =>
-    slotsOf(protocol).map((slot) => ({ at: protocol.client(slot) + offset, bytes: 4 }));
-  const begun = starters.map((starter) => local(starter, THREAD_LOCAL.BEGUN));
-  const results = starters.map((starter) => local(starter, DRIVER_LOCAL.RESULT));
-  const completed = processors.map((processor) => local(processor, KERNEL_LOCAL.COMMANDS));
+  const status = (slot: number): Range => ({ at: node.statuses + slot, bytes: 1 });
+  const state = (slot: number): Range => ({ at: node.vpStates + slot, bytes: 1 });
+  const ofClient = (slot: number, offset: number): Range => ({ at: protocol.client(slot) + offset, bytes: 4 });
+  const begun = (slot: number) => local(starters[slot - 1], THREAD_LOCAL.BEGUN);
+  const result = (slot: number) => local(starters[slot - 1], DRIVER_LOCAL.RESULT);
+  const completed = (slot: number) => local(processors[slot - 1], KERNEL_LOCAL.COMMANDS);
   switch (name) {
     case "no-fabricated-completion":
-      return { watches: [states, ...clients(client.run_state), ...begun, ...completed] };
+      return {
+        parts: slotsOf(protocol).map((slot) => {
+          return { watches: [state(slot), ofClient(slot, client.run_state), begun(slot), completed(slot)] };
+        }),
+      };
     case "page-ownership":
       return {
-        watches: [statuses, ...clients(client.run_state), ...begun, ...results],
-        watchesSteps: starters.flatMap((agent) => [
-          { agent, steps: [VMM_RUN] },
-          { agent, steps: [RUN_WAIT, RUN_WAIT_CANCELLED] },
-        ]),
+        parts: slotsOf(protocol).map((slot) => ({
+          watches: [status(slot), ofClient(slot, client.run_state), begun(slot), result(slot)],
+          watchesSteps: [
+            { agent: starters[slot - 1], steps: [VMM_RUN] },
+            { agent: starters[slot - 1], steps: [RUN_WAIT, RUN_WAIT_CANCELLED] },
+          ],
+        })),
       };
     case "exactly-once":
       return {
-        watches: [...begun, ...results, ...completed],
-        watchesSteps: starters.map((agent) => ({ agent, steps: [VMM_RUN] })),
+        parts: slotsOf(protocol).map((slot) => ({
+          watches: [begun(slot), result(slot), completed(slot)],
+          watchesSteps: [{ agent: starters[slot - 1], steps: [VMM_RUN] }],
+        })),
       };
     case "no-vmm-crash":
       return {
-        watches: [...clients(client.panicked), ...processors.map((agent) => local(agent, KERNEL_LOCAL.PANICKED))],
+        parts: slotsOf(protocol).map((slot) => ({
+          watches: [ofClient(slot, client.panicked), local(processors[slot - 1], KERNEL_LOCAL.PANICKED)],
+        })),
       };
     case "no-early-start":
       return {
-        watches: [statuses, ...removers.map((remover) => local(remover, DRIVER_LOCAL.RESULT))],
-        watchesSteps: removers.flatMap((agent) => [
-          { agent, steps: [CPU_PREPARED] },
-          { agent, steps: [CPU_STARTED] },
-        ]),
+        parts: removers.map((agent) => ({
+          watches: [status(agent.slot), local(agent, DRIVER_LOCAL.RESULT)],
+          watchesSteps: [{ agent, steps: [CPU_PREPARED] }, { agent, steps: [CPU_STARTED] }],
+        })),
       };
     default:
       return {};
