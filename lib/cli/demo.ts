@@ -6,7 +6,7 @@
 
 import { DEMO_VPS_MAX } from "../guest/programs/demo.ts";
 import { SEV_KERNEL_VPS_MAX, sevKernelSecret } from "../guest/programs/sev_kernel.ts";
-import { PLATFORMS } from "../machine/config.ts";
+import { type MachineConfig, PARAVISORS, PLATFORMS } from "../machine/config.ts";
 import { loadDemoGuest, loadSevGuest } from "../machine/load.ts";
 import type { Machine } from "../machine/machine.ts";
 import { runMachine, type RunOptions, type RunReport } from "../machine/run.ts";
@@ -44,8 +44,8 @@ export const demoCommand: Command = command({
   summary: "boot the embedded guest and print its serial output and its exits",
   examples: [
     ["exitbox demo", "two virtual processors, a worker each"],
-    ["exitbox demo --vps 8 --json", "eight of them, as one JSON object"],
     ["exitbox demo --platform snp --host-view view.jsonl", "an encrypted guest, and all that its host could read"],
+    ["exitbox demo --platform snp --paravisor openhcl", "the embedded guest, encrypted below OpenHCL"],
   ],
   operands: null,
   flags: {
@@ -66,7 +66,8 @@ export const demoCommand: Command = command({
     "MSR and hypercall exits on each and checks what comes back. The table has a row for each VP: instructions executed, " +
     "then exits by kind.",
     "On sev-es and snp it is another guest, with #VC handlers of its own: it accepts its memory, starts the others and talks " +
-    "to the host through a GHCB. It marks a secret in memory and XMM registers; the host view must be empty of it.",
+    "to the host through a GHCB. It marks a secret in memory and XMM registers; the host view must be empty of it. With " +
+    "--paravisor openhcl the guest is the embedded one, at VMPL2: OpenHCL at VMPL0 handles its exits.",
   ],
   async run({ values, words, printer }) {
     const seed = seedOf(values, "demo");
@@ -75,7 +76,7 @@ export const demoCommand: Command = command({
     const chosen: readonly RunPlatform[] = values.platform === "all" ? DEMO_PLATFORMS : [values.platform];
     const host = hostConfig(values, chosen[0], "demo");
     for (const platform of chosen) {
-      if (!values.json) printer.line(printer.style("bold", `${platform}: ${PLATFORMS[platform]}`));
+      if (!values.json) printer.line(printer.style("bold", titleOf(platform, host)));
       const machine = createMachine({
         platform,
         ...(platform === "sidecar" ? sidecarConfig(values, platform, "demo") : {}),
@@ -104,6 +105,18 @@ export const demoCommand: Command = command({
   },
 });
 
+/** Platform and who handles its exits. */
+function titleOf(platform: RunPlatform, { paravisor }: Pick<MachineConfig, "paravisor">): string {
+  return paravisor === undefined
+    ? `${platform}: ${PLATFORMS[platform]}`
+    : `${platform}, ${paravisor}: ${PARAVISORS[paravisor]}`;
+}
+
+/** Whether the guest has to be one with #VC handlers of its own. */
+function needsHandlers(config: MachineConfig): boolean {
+  return isEncrypted(config) && config.paravisor === undefined;
+}
+
 /** Runs the platform's guest on a new machine; `leaks` counts the secrets that its host could read. */
 async function runDemo(
   machine: Machine,
@@ -112,14 +125,12 @@ async function runDemo(
   options: RunOptions,
 ): Promise<{ report: RunReport; leaks: number }> {
   const { config } = machine;
-  if (!isEncrypted(config)) {
-    loadDemoGuest(machine);
-    return { report: await interruptible((signal) => runMachine(machine, { ...options, signal })), leaks: 0 };
-  }
-  if (config.vps > SEV_KERNEL_VPS_MAX) {
+  const own = needsHandlers(config);
+  if (own && config.vps > SEV_KERNEL_VPS_MAX) {
     throw new BadInput(`--vps ${config.vps} on ${config.platform}, expected at most ${SEV_KERNEL_VPS_MAX}`);
   }
-  loadSevGuest(machine);
+  if (own) loadSevGuest(machine);
+  else loadDemoGuest(machine);
   const path = values["host-view"];
   if (path === undefined) {
     return { report: await interruptible((signal) => runMachine(machine, { ...options, signal })), leaks: 0 };
@@ -128,7 +139,7 @@ async function runDemo(
     values.secret,
     config.ramBytes,
   );
-  const marks = { ...extra, ranges: [sevKernelSecret(), ...extra.ranges], xmm: true };
+  const marks = own ? { ...extra, ranges: [sevKernelSecret(), ...extra.ranges], xmm: true } : extra;
   using view = writeHostView(machine, path, marks, printer);
   const report = await interruptible((signal) => runMachine(machine, { ...options, ...view.options, signal }));
   return { report, leaks: view.finish() };

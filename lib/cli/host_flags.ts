@@ -6,29 +6,37 @@
 
 import { CpuState } from "../cpu/state.ts";
 import { HostView, type HostViewRecord, type SecretMarks } from "../inspect/host_view.ts";
-import type { MachineConfig, Platform } from "../machine/config.ts";
+import { type MachineConfig, PARAVISORS, type Platform } from "../machine/config.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { RunOptions } from "../machine/run.ts";
 import { type HostName, HOSTS } from "../machine/sev_platform.ts";
 import { BadInput } from "../memory/bad_input.ts";
 import { suggestion } from "../memory/nearest_name.ts";
 import { UsageError } from "./errors.ts";
-import { text } from "./flags.ts";
+import { type Flag, text, word } from "./flags.ts";
 import { OutputFile } from "./output_file.ts";
 import type { Printer } from "./printer.ts";
 
 /** The form of a host view's lines. */
 const VIEW_SCHEMA = 1;
 
-/** The flags about the host. */
+/** `--paravisor`. */
+export const paravisorFlag: Flag<keyof typeof PARAVISORS> = word(
+  ["none", "openhcl"],
+  'snp: who has VMPL0; openhcl runs any guest below it; see "exitbox list platforms"',
+);
+
+/** The flags about the host, and about who is between it and the guest. */
 export const HOST_FLAGS = {
-  host: text("HOST", `sev-es, snp: ${Object.keys(HOSTS).join(" or ")} (kvm unless given)`),
+  paravisor: paravisorFlag,
+  host: text("HOST", `sev-es, snp: ${Object.keys(HOSTS).join(" or ")} (kvm unless given; Hyper-V below a paravisor)`),
   "host-view": text("FILE", "sev-es, snp: write all that the host could read at each exit, as JSON lines"),
   secret: text("LIST", "what must not be there: gpr, xmm, ranges such as 0x1000+64; leaks are counted in the view"),
 } as const;
 
 /** What {@linkcode HOST_FLAGS} give. */
 export interface HostValues {
+  readonly paravisor: keyof typeof PARAVISORS;
   readonly host: string | undefined;
   readonly "host-view": string | undefined;
   readonly secret: string | undefined;
@@ -40,6 +48,24 @@ function isEncrypted(platform: Platform): boolean {
 }
 
 /**
+ * The paravisor of a configuration.
+ *
+ * @param value The value of {@linkcode paravisorFlag}.
+ * @param platform The machine's platform.
+ * @param command The command, for the error.
+ * @returns That part. Throws {@linkcode UsageError} when the platform has no VMPLs.
+ */
+export function paravisorConfig(
+  value: keyof typeof PARAVISORS,
+  platform: Platform,
+  command: string,
+): Pick<MachineConfig, "paravisor"> {
+  if (value === "none") return {};
+  if (platform !== "snp") throw new UsageError(`--paravisor ${value} needs --platform snp`, command);
+  return { paravisor: value };
+}
+
+/**
  * The host's part of a configuration.
  *
  * @param values The values of {@linkcode HOST_FLAGS}.
@@ -47,7 +73,12 @@ function isEncrypted(platform: Platform): boolean {
  * @param command The command, for the error.
  * @returns The part. Throws {@linkcode UsageError} when the platform has no untrusted host.
  */
-export function hostConfig(values: HostValues, platform: Platform, command: string): Pick<MachineConfig, "host"> {
+export function hostConfig(
+  values: HostValues,
+  platform: Platform,
+  command: string,
+): Pick<MachineConfig, "host" | "paravisor"> {
+  const paravisor = paravisorConfig(values.paravisor, platform, command);
   const given = (["host", "host-view", "secret"] as const).find((name) => values[name] !== undefined);
   if (given !== undefined && !isEncrypted(platform)) {
     throw new UsageError(`--${given} needs --platform sev-es or snp`, command);
@@ -56,9 +87,14 @@ export function hostConfig(values: HostValues, platform: Platform, command: stri
     throw new UsageError("--secret needs --host-view, which says where it was seen", command);
   }
   const { host } = values;
-  if (host === undefined) return {};
-  if (Object.hasOwn(HOSTS, host)) return { host: host as HostName };
-  throw new BadInput(`--host "${host}" is not known${suggestion(host, Object.keys(HOSTS))}`);
+  if (host === undefined) return paravisor;
+  if (!Object.hasOwn(HOSTS, host)) {
+    throw new BadInput(`--host "${host}" is not known${suggestion(host, Object.keys(HOSTS))}`);
+  }
+  if (paravisor.paravisor !== undefined) {
+    throw new UsageError(`--host ${host} runs no paravisor: with --paravisor openhcl the host is Hyper-V`, command);
+  }
+  return { host: host as HostName };
 }
 
 /** `START+BYTES` or `START-END`, decimal or hexadecimal. */
@@ -104,7 +140,13 @@ export function writeHostView(machine: Machine, path: string, marks: SecretMarks
   const file = OutputFile.open(path, "--host-view", (bytes) => printer.write(bytes));
   const states = (vp: number) => machine.map.cpuStates + vp * CpuState.size;
   const { config } = machine;
-  file.line(JSON.stringify({ schema: VIEW_SCHEMA, platform: config.platform, host: config.host ?? "kvm" }));
+  file.line(
+    JSON.stringify({
+      schema: VIEW_SCHEMA,
+      platform: config.platform,
+      host: config.paravisor === undefined ? config.host ?? "kvm" : "hyper-v",
+    }),
+  );
   const onRecord = (record: HostViewRecord) => file.line(JSON.stringify(record));
   const view = new HostView(
     machine.platform.sev.sev,

@@ -5,7 +5,7 @@
  */
 
 import { listStructures } from "../inspect/verify_layouts.ts";
-import { PLATFORMS } from "../machine/config.ts";
+import { PARAVISORS, PLATFORMS } from "../machine/config.ts";
 import { policies } from "../memory/policy.ts";
 import { SCENARIOS } from "../scenarios/index.ts";
 import { type Command, command } from "./command.ts";
@@ -24,7 +24,7 @@ export const listPlatformsCommand: Command = command({
   name: "list platforms",
   summary: "the platforms on which guests run: who handles an exit",
   examples: [
-    ["exitbox list platforms", "name and meaning"],
+    ["exitbox list platforms", "name and meaning, and who has VMPL0 on snp"],
     ["exitbox list platforms --json", "one JSON object"],
     ["exitbox run boot.bin --platform bare", "where a name is used"],
   ],
@@ -33,9 +33,14 @@ export const listPlatformsCommand: Command = command({
   run({ values, printer }) {
     const rows = RUN_PLATFORMS.map((name) => [name, PLATFORMS[name]] as const);
     if (values.json) {
-      printer.json({ schema: LIST_SCHEMA, platforms: rows.map(([name, meaning]) => ({ name, meaning })) });
+      const named = (list: readonly (readonly [string, string])[]) =>
+        list.map(([name, meaning]) => ({ name, meaning }));
+      printer.json({ schema: LIST_SCHEMA, platforms: named(rows), paravisors: named(Object.entries(PARAVISORS)) });
     } else {
       for (const line of definitions(rows)) printer.line(line);
+      printer.line("");
+      printer.line("Who has VMPL0 on snp (--paravisor):");
+      for (const line of definitions(Object.entries(PARAVISORS))) printer.line(line);
     }
     return EXIT.CLEAN;
   },

@@ -20,8 +20,8 @@ export const RUN_PLATFORMS = ["kernel", "bare", "sidecar", "sev-es", "snp"] as c
 /** A platform on which guests run. */
 export type RunPlatform = (typeof RUN_PLATFORMS)[number];
 
-/** Those on which any guest runs: an encrypted guest needs #VC handlers of its own to make its first exit. */
-export const PROGRAM_PLATFORMS = ["kernel", "bare", "sidecar"] as const satisfies readonly RunPlatform[];
+/** Those on which any guest runs: on snp below a paravisor, for a guest without #VC handlers makes no exit there by itself. */
+export const PROGRAM_PLATFORMS = ["kernel", "bare", "sidecar", "snp"] as const satisfies readonly RunPlatform[];
 
 /** Largest seed: the runtime's random numbers have 32 bits of state. */
 const SEED_MAX = 0xffff_ffff;

@@ -105,6 +105,7 @@ export const runCommand: Command = command({
     const seed = seedOf(values, "run");
     const sidecar = sidecarConfig(values, values.platform, "run");
     const actions = actionsOf(values, values.platform, "run");
+    const host = hostConfig(values, values.platform, "run");
     const [path] = operands;
     const { mode, load, entry } = values;
     const image = parseImage(await readInput(path, FILE_BYTES_MAX), path, {
@@ -119,7 +120,7 @@ export const runCommand: Command = command({
       ramBytes: values.memory,
       policies: Object.fromEntries(values.policy),
       ...sidecar,
-      ...hostConfig(values, values.platform, "run"),
+      ...host,
       devices: "pc",
       recordExits: values.exits !== undefined || values["exit-limit"] !== undefined,
     }, values.runtime);

@@ -15,7 +15,7 @@ import { GHCB } from "../layout/sev/ghcb.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import { VMCB_CONTROL } from "../layout/sev/vmcb.ts";
 import { hex } from "../layout/field_type.ts";
-import { PAGE_SHIFT, PAGE_SIZE } from "../memory/machine_memory.ts";
+import { PAGE_SIZE } from "../memory/machine_memory.ts";
 import { DirectPort } from "../memory/port.ts";
 import { CIPHER_BLOCK_BYTES } from "../sev/encryption.ts";
 
@@ -111,6 +111,8 @@ export class HostView {
   readonly #onRecord: (record: HostViewRecord) => void;
   readonly #wake: (vp: number) => void;
   readonly #bytes: Uint8Array;
+  /** The pages that are looked at: the guest's RAM, and behind it what the guest has beside it. */
+  readonly #pages: readonly number[];
   readonly #shadow: Int32Array;
   readonly #wasPrivate: Uint8Array;
   readonly #writers = new Map<number, string>();
@@ -136,14 +138,14 @@ export class HostView {
     this.#marks = marks;
     this.#onRecord = onRecord;
     this.#wake = wake;
-    const pages = sev.config.ramBytes / PAGE_SIZE;
     this.#bytes = new Uint8Array(PAGE_SIZE);
-    this.#shadow = new Int32Array(pages * WORDS);
-    this.#shadow.set(sev.memory.i32.subarray(0, pages * WORDS));
-    this.#wasPrivate = new Uint8Array(pages);
-    for (let page = 0; page < pages; page++) {
-      this.#wasPrivate[page] = sev.guestMemory.isPrivate(this.#port, page) ? 1 : 0;
-    }
+    this.#pages = [...range(0, sev.config.ramBytes / PAGE_SIZE), ...range(sev.vmsa(0) / PAGE_SIZE, sev.pages)];
+    this.#shadow = new Int32Array(this.#pages.length * WORDS);
+    this.#wasPrivate = new Uint8Array(this.#pages.length);
+    this.#pages.forEach((page, index) => {
+      this.#shadow.set(sev.memory.i32.subarray(page * WORDS, (page + 1) * WORDS), index * WORDS);
+      this.#wasPrivate[index] = sev.guestMemory.isPrivate(this.#port, page) ? 1 : 0;
+    });
     for (let vp = 0; vp < sev.config.vps; vp++) this.#word(vp, SevVpState.at.view, VIEW.WANTED);
   }
 
@@ -219,24 +221,26 @@ export class HostView {
     secrets: ReadonlyMap<bigint, string>,
     into: { shared: SharedChange[]; ciphertext: CipherChange[]; leaks: Leak[] },
   ): void {
-    const { memory, guestMemory, config } = this.#sev;
+    const { memory, guestMemory } = this.#sev;
     const { i32 } = memory;
-    for (let page = 0; page < config.ramBytes / PAGE_SIZE; page++) {
+    for (let index = 0; index < this.#pages.length; index++) {
+      const page = this.#pages[index];
       const isPrivate = guestMemory.isPrivate(this.#port, page);
-      const turned = isPrivate !== (this.#wasPrivate[page] !== 0);
+      const turned = isPrivate !== (this.#wasPrivate[index] !== 0);
       const first = page * WORDS;
+      const copy = index * WORDS;
       const runs: Run[] = [];
       for (let word = 0; word < WORDS; word++) {
-        if (i32[first + word] === this.#shadow[first + word]) continue;
-        this.#shadow[first + word] = i32[first + word];
+        if (i32[first + word] === this.#shadow[copy + word]) continue;
+        this.#shadow[copy + word] = i32[first + word];
         const run = runs.at(-1);
         if (run !== undefined && run.end >= (word & ~1)) run.end = word + 1;
         else runs.push({ from: word & ~1, end: word + 1 });
       }
       if (runs.length === 0 && !turned) continue;
-      this.#wasPrivate[page] = isPrivate ? 1 : 0;
+      this.#wasPrivate[index] = isPrivate ? 1 : 0;
       if (isPrivate) {
-        into.ciphertext.push({ page: page << PAGE_SHIFT, blocks: turned ? BLOCKS : blocksOf(runs) });
+        into.ciphertext.push({ page: page * PAGE_SIZE, blocks: turned ? BLOCKS : blocksOf(runs) });
         continue;
       }
       this.#watch(page);
@@ -251,9 +255,10 @@ export class HostView {
     const bytes = this.#sev.memory.u8.slice(at + 4 * from, at + 4 * ((end + 1) & ~1));
     const text = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
     const offset = 4 * from;
-    const field = GHCB.fields.find((each) =>
-      !each.reserved && each.offset <= offset && offset < each.offset + each.size
-    );
+    // What lies behind the RAM and is shared is no GHCB.
+    const field = at >= this.#sev.config.ramBytes
+      ? undefined
+      : GHCB.fields.find((each) => !each.reserved && each.offset <= offset && offset < each.offset + each.size);
     let writer: string | undefined;
     for (let word = from; word < end && writer === undefined; word++) writer = this.#writers.get(page * WORDS + word);
     return {
@@ -307,6 +312,11 @@ export class HostView {
     }
     return secrets;
   }
+}
+
+/** The numbers from `from` up to `end`, which is not among them. */
+function range(from: number, end: number): number[] {
+  return Array.from({ length: end - from }, (_, k) => from + k);
 }
 
 /** Adds a window that could not be there by chance: small numbers and repeated bytes are in every page. */

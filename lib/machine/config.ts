@@ -15,7 +15,13 @@ export const PLATFORMS = {
   kernel: "OpenHCL's VMM in VTL2 on the same processor",
   sidecar: "OpenHCL's VMM on the base processor, through the VP's command page",
   "sev-es": "the guest's own #VC handler and GHCB, then the host's VMM",
-  snp: "the guest's own #VC handler in VMPL0 memory that an RMP protects, then the host's VMM",
+  snp: "the guest's own #VC handler in VMPL0 memory that an RMP protects, then the host's VMM; or a paravisor",
+} as const;
+
+/** Who has VMPL0 of an SNP guest, `--paravisor`. */
+export const PARAVISORS = {
+  none: "the guest itself: it needs #VC handlers of its own",
+  openhcl: "OpenHCL's VMM: any guest runs, at VMPL2, and Hyper-V's host runs what VMPL0 asks for",
 } as const;
 
 /** A platform's name. */

@@ -1,6 +1,7 @@
 /** Runs command lines in this process, and writes guests to files. */
 
 import type { Context } from "../../lib/cli/command.ts";
+import { PROGRAM_PLATFORMS } from "../../lib/cli/machine_flags.ts";
 import { COMMANDS } from "../../lib/cli/commands.ts";
 import { reportOf } from "../../lib/cli/errors.ts";
 import type { FlagGroups } from "../../lib/cli/flags.ts";
@@ -59,3 +60,10 @@ export async function withGuest(source: string, body: (guest: string, folder: st
     await Deno.remove(folder, { recursive: true });
   }
 }
+
+/** The words of a command line that choose each machine on which any guest runs. */
+export const PROGRAM_MACHINES: readonly (readonly string[])[] = PROGRAM_PLATFORMS.map((platform) => [
+  "--platform",
+  platform,
+  ...(platform === "snp" ? ["--paravisor", "openhcl"] : []),
+]);

@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { EXIT } from "../../lib/cli/exit_codes.ts";
-import { PROGRAM_PLATFORMS } from "../../lib/cli/machine_flags.ts";
-import { exitbox, withGuest } from "./fixture.ts";
+import { exitbox, PROGRAM_MACHINES, withGuest } from "./fixture.ts";
 
 const RUNTIMES = ["concurrent", "deterministic"] as const;
 
@@ -27,8 +26,8 @@ const TRIPLE = "        lidt [none]\n        int3\nnone:   dw 0\n        dd 0";
 /** A guest of which each platform and runtime makes the same. */
 async function everywhere(source: string, body: (words: string[]) => Promise<void>): Promise<void> {
   await withGuest(source, async (guest) => {
-    for (const platform of PROGRAM_PLATFORMS) {
-      for (const runtime of RUNTIMES) await body(["run", guest, "--platform", platform, "--runtime", runtime]);
+    for (const machine of PROGRAM_MACHINES) {
+      for (const runtime of RUNTIMES) await body(["run", guest, ...machine, "--runtime", runtime]);
     }
   });
 }
@@ -116,19 +115,19 @@ Deno.test("run: --json is one object with the end, counts and registers as the r
 Deno.test("run: --exits writes the same lines to a file, the last exit included", async () => {
   await withGuest(SEVEN, async (guest, folder) => {
     const path = `${folder}/exits.jsonl`;
-    for (const platform of PROGRAM_PLATFORMS) {
-      assertEquals((await exitbox("run", guest, "--platform", platform, "--exits", path)).code, 71);
+    for (const machine of PROGRAM_MACHINES) {
+      assertEquals((await exitbox("run", guest, ...machine, "--exits", path)).code, 71);
       const lines = (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) => JSON.parse(line));
       assertEquals(lines.map(({ port, data }) => [port, data]), [["3f8", "68"], ["f4", "07000000"]]);
-      assertEquals(lines.map(({ intercept }) => intercept !== undefined), Array(2).fill(platform !== "bare"));
+      assertEquals(lines.map(({ intercept }) => intercept !== undefined), Array(2).fill(!machine.includes("bare")));
     }
   });
 });
 
 Deno.test("run: the same seed gives the same exits and the same memory", async () => {
   await withGuest(PORTS, async (guest) => {
-    for (const platform of PROGRAM_PLATFORMS) {
-      const words = ["run", guest, "--platform", platform, "--runtime", "deterministic", "--exit-limit", "200"];
+    for (const machine of PROGRAM_MACHINES) {
+      const words = ["run", guest, ...machine, "--runtime", "deterministic", "--exit-limit", "200"];
       const hash = async (seed: string) =>
         JSON.parse((await exitbox(...words, "--seed", seed, "--json")).out).memory_hash;
       const exits = async (seed: string) => (await exitbox(...words, "--seed", seed, "--exits", "-")).out;

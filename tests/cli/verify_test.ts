@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { EXIT } from "../../lib/cli/exit_codes.ts";
-import { PROGRAM_PLATFORMS } from "../../lib/cli/machine_flags.ts";
-import { exitbox, withGuest } from "./fixture.ts";
+import { exitbox, PROGRAM_MACHINES, withGuest } from "./fixture.ts";
 
 const DATA = new URL("../data/", import.meta.url).pathname;
 
@@ -46,9 +45,9 @@ Deno.test("verify vectors: counts by class, and the first difference of a class 
 });
 
 Deno.test("verify exits: the recorded programs match on every platform", async () => {
-  for (const platform of PROGRAM_PLATFORMS) {
+  for (const machine of PROGRAM_MACHINES) {
     for (const runtime of ["concurrent", "deterministic"]) {
-      const words = ["verify", "exits", `${DATA}exits/realmode.jsonl.gz`, "--platform", platform, "--runtime", runtime];
+      const words = ["verify", "exits", `${DATA}exits/realmode.jsonl.gz`, ...machine, "--runtime", runtime];
       const { code, out } = await exitbox(...words, "--json");
       assertEquals([code, JSON.parse(out)], [EXIT.CLEAN, {
         classes: { realmode: { passed: 273, failed: 0 } },

@@ -175,7 +175,9 @@ const TAKE_MESSAGE: StepId = step<SnpVp>("openhcl-snp.take-message", (vp) => {
   const page = vp.sev.messagePage(vp.index);
   vp.port.copy(vp.runPage + MESSAGE, page, HvMessage.size);
   vp.port.store32(page + HvMessageHeader.at.typ, 0);
-  vp.set("has_message", vp.memory.u32[(vp.runPage + MESSAGE) >>> 2] === 0 ? 0 : 1);
+  const type = vp.memory.u32[(vp.runPage + MESSAGE) >>> 2];
+  vp.set("has_message", type === 0 ? 0 : 1);
+  if (type !== 0) vp.observer?.message(type);
   return DISPATCH;
 });
 
