@@ -13,6 +13,7 @@ import { explainCommand } from "./explain.ts";
 import { exploreCommand } from "./explore.ts";
 import { helpCommand } from "./help.ts";
 import { listPlatformsCommand, listPoliciesCommand, listScenariosCommand, listStructuresCommand } from "./list.ts";
+import { listConformanceCommand, listPageAccountingCommand } from "./list_sev.ts";
 import { measureCommand } from "./measure.ts";
 import { mergeCommand } from "./merge.ts";
 import { replayCommand } from "./replay.ts";
@@ -43,6 +44,8 @@ export const COMMANDS: readonly Command[] = [
   listPoliciesCommand,
   listScenariosCommand,
   listStructuresCommand,
+  listConformanceCommand,
+  listPageAccountingCommand,
   helpCommand,
   versionCommand,
 ];
