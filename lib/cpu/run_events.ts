@@ -27,6 +27,7 @@ const NMI_PENDING = at.nmi_pending >> 2;
 const NMI_MASKED = at.nmi_masked >> 2;
 const INSTRUCTIONS = at.instructions >> 2;
 const EXIT_REASON = at.exit_reason >> 2;
+const EXIT_VECTOR = at.exit_vector >> 2;
 const EXIT_LENGTH = at.exit_length >> 2;
 const EXIT_BYTE_COUNT = at.exit_byte_count >> 2;
 
@@ -91,6 +92,7 @@ export function inject(cpu: Cpu, vector: number, hasError: boolean, error: numbe
   cpu.updateSlow();
   if (!delivered) {
     cpu.s32[ACTIVITY] = state.ACTIVITY_SHUTDOWN;
+    cpu.s32[EXIT_VECTOR] = vector;
     cpu.updateSlow();
     return state.EXIT_SHUTDOWN;
   }

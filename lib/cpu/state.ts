@@ -114,7 +114,7 @@ export const CpuState = structure("CpuState", 0x600, [
   ["exit_gpa", 0x550, u64, "Guest-physical address of a memory exit"],
   ["exit_gva", 0x558, u64, "Linear address of a memory exit or of a string port access"],
   ["exit_access", 0x560, u32, "ACCESS_READ, ACCESS_WRITE or ACCESS_EXECUTE"],
-  ["exit_vector", 0x564, u32, "Vector of an intercepted exception"],
+  ["exit_vector", 0x564, u32, "Vector of an intercepted exception, or of the event whose delivery shut the processor down"],
   ["exit_error", 0x568, u32, "Its error code"],
   ["exit_has_error", 0x56c, u32, "1 when it has one"],
   ["exit_msr", 0x570, u32, "Index of an intercepted MSR"],

@@ -269,6 +269,11 @@ const swapGs: Exec = (cpu) => {
   cpu.updateMode();
 };
 
+/** MONITOR and MWAIT: the processor does not offer them; a hypervisor may intercept them all the same. */
+const wait = (exitCode: number): Exec => (cpu) => {
+  if (cpu.cpl !== 0 || !cpu.bus.intercepts?.(cpu, exitCode)) cpu.raise(VECTOR_UD);
+};
+
 /** VMCALL, VMMCALL and VMGEXIT: the surroundings know what they mean, or they are undefined. */
 const callHypervisor: Exec = (cpu, i) => {
   if (!cpu.bus.hypercall(cpu, i)) cpu.raise(VECTOR_UD);
@@ -300,6 +305,8 @@ export const rows: readonly OpcodeRow[] = [
   row01(3, 1, "vmmcall", callHypervisor),
   row01(3, 1, "vmgexit", callHypervisor, { prefix: "f3" }),
   row01(3, 1, "vmgexit", callHypervisor, { prefix: "f2" }),
+  row01(1, 0, "monitor", wait(EXIT_CODE.MONITOR)),
+  row01(1, 1, "mwait", wait(EXIT_CODE.MWAIT)),
   row01(2, 0, "xgetbv", readXcr),
   row01(2, 1, "xsetbv", writeXcr),
   row01(5, 6, "rdpkru", readKeys),

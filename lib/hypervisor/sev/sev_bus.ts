@@ -166,10 +166,14 @@ export class SevBus extends GuestBus {
 
   /** An event of a memory access that the guest's #VC handler deals with; false, for the caller to return. */
   #raiseVc(cpu: Cpu, code: number): false {
-    if (!cpu.softLeave) cpu.raise(VECTOR_VC, code);
     this.setExit(code, 0n, 0n);
-    cpu.leave(EXIT_VC);
-    return false;
+    if (cpu.softLeave) {
+      cpu.leave(EXIT_VC);
+      return false;
+    }
+    // It may be an access of an event's delivery: the two together make what two faults make.
+    this.#sev.memory.u32[(this.#state + at.exceptions) >>> 2]++;
+    cpu.raise(VECTOR_VC, code);
   }
 
   // --- Events -------------------------------------------------------------------------------------------------------

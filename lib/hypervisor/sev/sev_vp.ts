@@ -139,7 +139,7 @@ const RUN: StepId = step<SevVp>("sev.run-guest", (vp) => {
     case EXIT_AUTOMATIC:
       return VMEXIT;
     case EXIT_SHUTDOWN:
-      if (deliveryFailed(vp)) noteUnhandled(vp);
+      if (vp.memory.i32[(vp.cpuState + cpuAt.exit_vector) >>> 2] === VECTOR_VC) noteUnhandled(vp);
       vp.bus.setExit(EXIT.SHUTDOWN, 0n, 0n);
       return VMEXIT;
     case EXIT_IO: // a whole string instruction
@@ -178,17 +178,9 @@ const RAISE_VC: StepId = step<SevVp>("sev.raise-vc", (vp) => {
   i32[(vp.cpuState + cpuAt.event_error) >>> 2] = vp.exitCode;
   i32[(vp.cpuState + cpuAt.rflags) >>> 2] |= FLAG_RF;
   u32[(vp.sevState + at.exceptions) >>> 2]++;
-  u32[(vp.sevState + at.raised_at) >>> 2] = u32[(vp.cpuState + cpuAt.instructions) >>> 2];
   if ((i32[(vp.cpuState + cpuAt.cr0) >>> 2] & CR0_PE) === 0 && isRealVectorEmpty(vp)) noteUnhandled(vp);
   return RUN;
 });
-
-/** Whether nothing was executed since the last #VC was raised: its delivery, and that of what followed, has failed. */
-function deliveryFailed(vp: SevVp): boolean {
-  const { u32 } = vp.memory;
-  const raised = u32[(vp.sevState + at.exceptions) >>> 2] !== 0;
-  return raised && u32[(vp.sevState + at.raised_at) >>> 2] === u32[(vp.cpuState + cpuAt.instructions) >>> 2];
-}
 
 /** Whether real mode's vector of #VC is 0000:0000: memory that nobody has written. The processor goes there all the same. */
 function isRealVectorEmpty(vp: SevVp): boolean {
