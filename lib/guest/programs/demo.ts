@@ -20,6 +20,7 @@ import { HV_X64_MSR } from "../../layout/hyperv/constants/msrs.ts";
 import { BadInput } from "../../memory/bad_input.ts";
 import { assemble, type Assembly } from "../assembler/assemble.ts";
 import { type InitialState, loadImage, parseImage } from "../image.ts";
+import { EXCEPTIONS, exceptionStubs, PRINTING, Strings } from "./parts.ts";
 
 /** Guest-physical address of the 32-bit number of VPs, which the loader writes. */
 export const DEMO_VP_COUNT_ADDRESS: number = 0x7000;
@@ -34,35 +35,6 @@ const ORIGIN = 0x7c00;
 
 /** What the guest writes as its identity: an open-source system of no registered type, version 1. */
 const GUEST_OS_ID = 0x8000000000000001n;
-
-/** Strings that the code prints, gathered while the source is put together. */
-class Strings {
-  readonly #texts: string[] = [];
-
-  /** Code that prints a text with REP OUTSB; clobbers RCX, RDX and RSI. */
-  say(text: string): string {
-    const name = `text_${this.#texts.length}`;
-    this.#texts.push(`${name}: db \`${text}\`\n${name}_bytes equ $ - ${name}`);
-    return `        lea rsi, [${name}]\n        mov ecx, ${name}_bytes\n        call print_string`;
-  }
-
-  /** The data. */
-  definitions(): string {
-    return this.#texts.join("\n");
-  }
-}
-
-const EXCEPTIONS = 32;
-/** Exceptions that push an error code. */
-const WITH_ERROR_CODE: ReadonlySet<number> = new Set([8, 10, 11, 12, 13, 14, 17, 21, 29, 30]);
-
-function exceptionStubs(): string {
-  return Array.from({ length: EXCEPTIONS }, (_, vector) => `
-        align 16
-        ${WITH_ERROR_CODE.has(vector) ? "" : "push 0"}
-        push ${vector}
-        jmp exception`).join("");
-}
 
 const CONSTANTS = `
 VP_COUNT        equ ${DEMO_VP_COUNT_ADDRESS}
@@ -655,77 +627,6 @@ exception:
         jmp .end
 `;
 
-/** Printing to the 16550, a line at a time under a lock. */
-const PRINTING = `
-lock_console:
-        lock bts dword [console_lock], 0
-        jnc .taken
-.spin:  pause
-        test dword [console_lock], 1
-        jnz .spin
-        jmp lock_console
-.taken: ret
-
-unlock_console:
-        mov dword [console_lock], 0
-        ret
-
-begin_line:
-        call lock_console
-        STRING(VP )
-        mov eax, r15d
-        call print_decimal
-        STRING(: )
-        ret
-
-end_line:
-        STRING(\\n)
-        jmp unlock_console
-
-; prints ECX bytes from RSI with one string instruction
-print_string:
-        mov edx, COM1
-        rep outsb
-        ret
-
-; prints EAX; clobbers RAX, RBX, RCX, RDX
-print_decimal:
-        mov ebx, 10
-        xor ecx, ecx
-.divide:
-        xor edx, edx
-        div ebx
-        push rdx
-        inc ecx
-        test eax, eax
-        jnz .divide
-        mov edx, COM1
-.digit: pop rax
-        add al, '0'
-        out dx, al
-        loop .digit
-        ret
-
-; prints the low CL hexadecimal digits of RAX; clobbers RAX, RBX, RCX, RDX
-print_hex:
-        movzx ebx, cl
-        shl cl, 2
-        ror rax, cl
-        mov edx, COM1
-.digit: rol rax, 4
-        push rax
-        and al, 15
-        add al, '0'
-        cmp al, '9'
-        jbe .out
-        add al, 'a' - '9' - 1
-.out:   out dx, al
-        pop rax
-        dec ebx
-        jnz .digit
-        ret
-`;
-
 const DATA = `
         align 8, 0
 gdt:    dq 0
@@ -756,11 +657,8 @@ text_debug_bytes equ $ - text_debug
  */
 export function demoSource(): string {
   const strings = new Strings();
-  const code = [BOOT, ENTER_LONG_MODE, WORK, APIC, PRINTING].join("")
-    .replace(/^(.*?)STRING_AFTER_CPUID\((.*)\)$/gm, (_, before: string, text: string) => {
-      return `${before}${strings.say(text).trim().replace("call print_string", "call print_vendor")}`;
-    })
-    .replace(/^(.*?)STRING\((.*)\)$/gm, (_, before: string, text: string) => before + strings.say(text).trim());
+  const text = [BOOT, ENTER_LONG_MODE, WORK, APIC, PRINTING].join("");
+  const code = strings.fill(strings.fill(text, "STRING_AFTER_CPUID", "print_vendor"));
   return [
     CONSTANTS,
     "        org " + ORIGIN,

@@ -14,6 +14,7 @@
 import { BadInput } from "../../memory/bad_input.ts";
 import { assemble, type Assembly } from "../assembler/assemble.ts";
 import { FLAT_LOAD_ADDRESS, type GuestImage, type InitialState, loadImage, parseImage } from "../image.ts";
+import { EXCEPTIONS, exceptionStubs, PRINTING, Strings } from "./parts.ts";
 import { SEV_KERNEL_BOOT, SEV_KERNEL_CONSTANTS } from "./sev_kernel_boot.ts";
 import { SEV_KERNEL_VC } from "./sev_kernel_vc.ts";
 
@@ -32,17 +33,6 @@ const LCG_STEP = 1013904223;
 export interface SecretRange {
   readonly address: number;
   readonly bytes: number;
-}
-
-const EXCEPTIONS = 32;
-const WITH_ERROR_CODE: ReadonlySet<number> = new Set([8, 10, 11, 12, 13, 14, 17, 21, 29, 30]);
-
-function exceptionStubs(): string {
-  return Array.from({ length: EXCEPTIONS }, (_, vector) => `
-        align 16
-        ${WITH_ERROR_CODE.has(vector) ? "" : "push 0"}
-        push ${vector}
-        jmp exception`).join("");
 }
 
 /** The secret's bytes for `variant`: two runs with different variants differ in nothing else. */
@@ -431,81 +421,11 @@ exception:
         hlt
         jmp .end
 
-; --- printing ---
-
-lock_console:
-        lock bts dword [console_lock], 0
-        jnc .taken
-.spin:  pause
-        test dword [console_lock], 1
-        jnz .spin
-        jmp lock_console
-.taken: ret
-
-unlock_console:
-        mov dword [console_lock], 0
-        ret
-
-begin_line:
-        call lock_console
-        STRING(VP )
-        mov eax, r15d
-        call print_decimal
-        STRING(: )
-        ret
-
-end_line:
-        STRING(\\n)
-        jmp unlock_console
-
-; prints ECX bytes from RSI with one string instruction
-print_string:
-        mov edx, COM1
-        rep outsb
-        ret
-
 ; prints and removes the ECX characters above the return address
 print_stack:
         lea rsi, [rsp + 8]
         call print_string
         ret 8
-
-; prints EAX; clobbers RAX, RBX, RCX, RDX
-print_decimal:
-        mov ebx, 10
-        xor ecx, ecx
-.divide:
-        xor edx, edx
-        div ebx
-        push rdx
-        inc ecx
-        test eax, eax
-        jnz .divide
-        mov edx, COM1
-.digit: pop rax
-        add al, '0'
-        out dx, al
-        loop .digit
-        ret
-
-; prints the low CL hexadecimal digits of RAX; clobbers RAX, RBX, RCX, RDX
-print_hex:
-        movzx ebx, cl
-        shl cl, 2
-        ror rax, cl
-        mov edx, COM1
-.digit: rol rax, 4
-        push rax
-        and al, 15
-        add al, '0'
-        cmp al, '9'
-        jbe .out
-        add al, 'a' - '9' - 1
-.out:   out dx, al
-        pop rax
-        dec ebx
-        jnz .digit
-        ret
 `;
 
 const DATA = `
@@ -537,13 +457,8 @@ boot_stack_top:
 
 /** The kernel's source text, for the project's assembler. */
 export function sevKernelSource(variant = 0): string {
-  const texts: string[] = [];
-  const say = (text: string): string => {
-    const name = `text_${texts.length}`;
-    texts.push(`${name}: db \`${text}\`\n${name}_bytes equ $ - ${name}`);
-    return `lea rsi, [${name}]\n        mov ecx, ${name}_bytes\n        call print_string`;
-  };
-  const main = MAIN.replace(/^(.*?)STRING\((.*)\)$/gm, (_, before: string, text: string) => before + say(text));
+  const strings = new Strings();
+  const main = strings.fill([MAIN, PRINTING].join(""));
   return [
     SEV_KERNEL_CONSTANTS,
     "        org ORIGIN",
@@ -552,7 +467,7 @@ export function sevKernelSource(variant = 0): string {
     main,
     "        align 16\nexception_stubs:" + exceptionStubs(),
     "        align 8, 0",
-    ...texts,
+    strings.definitions(),
     DATA.replace("SECRET", secretBytes(variant).join(", ")),
   ].join("\n");
 }
