@@ -505,14 +505,14 @@ export class CpuMemory extends CpuTranslation {
     this.softLeave = false;
   }
 
-  /** Raises whatever an access to one byte would raise. */
-  touch(segment: number, lo: number, hi: number, access: number): void {
+  /** Raises whatever an access to `size` bytes would raise because of its first one. */
+  touch(segment: number, lo: number, hi: number, access: number, size = 1): void {
     if ((this.flatRead & (1 << segment)) === 0) {
-      this.segmentLinear(segment, lo, hi, 1, false);
+      this.segmentLinear(segment, lo, hi, size, false);
       lo = this.ea32[0];
       hi = this.ea32[1];
     }
-    this.checkCanonical(segment, lo, hi, 1);
+    this.checkCanonical(segment, lo, hi, size);
     this.lookup(lo, hi, access, this.cpl === 3);
   }
 

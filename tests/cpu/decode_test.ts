@@ -83,3 +83,13 @@ Deno.test("An instruction that real processors have and this one lacks is #UD an
   const [reported] = [...cpu.unimplemented.keys()];
   assertEquals(reported.startsWith("avx (c5 f0 58 c2"), true);
 });
+
+Deno.test("0F 38 F0 and F1 are MOVBE, with F2 CRC32, with F3 nothing", () => {
+  for (const opcode of [0xf0, 0xf1]) {
+    assertEquals(decode(64, 0x0f, 0x38, opcode, 0x03), ["movbe", 4]);
+    assertEquals(decode(64, 0x66, 0x0f, 0x38, opcode, 0x03), ["movbe", 5]);
+    assertEquals(decode(64, 0xf2, 0x0f, 0x38, opcode, 0x03), ["crc32", 5]);
+    assertEquals(decode(64, 0x66, 0xf2, 0x0f, 0x38, opcode, 0x03), ["crc32", 6]);
+    assertEquals(decode(64, 0x66, 0xf3, 0x0f, 0x38, opcode, 0x03), ["ud", 6]);
+  }
+});

@@ -8,6 +8,8 @@ const PAGE_FAULT = 14;
 const ABSENT = 0x20_0000;
 const PAGE_DIRECTORY_ENTRY_1 = (0x3000 >> 3) + 1;
 const RBX = 3;
+const RSI = 6;
+const RDI = 7;
 
 /** Instructions with the memory operand [rbx]: bytes of the operand, code. */
 const ACCESSES: readonly (readonly [size: number, name: string, code: readonly number[]])[] = [
@@ -46,5 +48,20 @@ Deno.test("an access into a missing page faults with the address of the first by
       assertEquals(cpu.s64[at.exit_gva >> 3], BigInt(ABSENT), `${name}, ${inside} bytes inside`);
       assertEquals(cpu.m8.slice(ABSENT - 16, ABSENT + 16), before, `${name} writes nothing`);
     }
+  }
+});
+
+Deno.test("CMPS reads ES:rDI first, MOVS DS:rSI: with both pages missing that one is reported", () => {
+  const { cpu } = newProcessor("long");
+  cpu.memory.u64[PAGE_DIRECTORY_ENTRY_1] = 0n;
+  const start = cpu.s8.slice();
+  for (const [code, expected] of [[0xa6, ABSENT + 0x2000], [0xa4, ABSENT + 0x1000]]) {
+    cpu.s8.set(start);
+    cpu.flushCaches();
+    cpu.g64[RSI] = BigInt(ABSENT + 0x1000);
+    cpu.g64[RDI] = BigInt(ABSENT + 0x2000);
+    place(cpu, "long", [code]);
+    assertEquals(cpu.run(1), EXIT_EXCEPTION);
+    assertEquals(cpu.s64[at.exit_gva >> 3], BigInt(expected));
   }
 });

@@ -1,5 +1,5 @@
 /**
- * BMI1, BMI2, ADX and CRC32: ANDN, BEXTR, BLSI, BLSMSK, BLSR, BZHI, MULX, PDEP, PEXT, RORX, SARX, SHLX, SHRX, ADCX, ADOX.
+ * BMI1, BMI2 and ADX: ANDN, BEXTR, BLSI, BLSMSK, BLSR, BZHI, MULX, PDEP, PEXT, RORX, SARX, SHLX, SHRX, ADCX, ADOX.
  * VEX encodings have L = 0 and are undefined in real and virtual-8086 mode.
  *
  * @module
@@ -10,7 +10,7 @@ import { VECTOR_UD } from "../faults.ts";
 import { type Exec, type Insn, type OpcodeRow, row } from "../insn.ts";
 import { FLAG_CF, FLAG_OF, FLAG_SF, FLAG_ZF, FLAGS_ARITHMETIC, RDX, RFLAGS } from "../state.ts";
 import { multiply128 } from "./muldiv.ts";
-import { readE16, readE32, readE64, readE8, write32 } from "./operand.ts";
+import { readE32, readE64 } from "./operand.ts";
 
 /** A computation on the E operand and the VEX.vvvv register, both 64-bit or zero-extended 32-bit values. */
 type Compute = (cpu: Cpu, e: bigint, v: bigint, i: Insn) => bigint;
@@ -163,35 +163,6 @@ function addWithFlag(flag: number): Exec {
   };
 }
 
-/** Remainders of one byte by the Castagnoli polynomial, reflected (Intel SDM volume 2, CRC32). */
-const CRC32C = Int32Array.from({ length: 256 }, (_, byte) => {
-  let remainder = byte;
-  for (let k = 0; k < 8; k++) remainder = (remainder >>> 1) ^ ((remainder & 1) !== 0 ? 0x82f63b78 : 0);
-  return remainder;
-});
-
-/** Adds the low `bytes` bytes of `value` to a CRC. */
-function crc(remainder: number, value: number, bytes: number): number {
-  for (let k = 0; k < bytes; k++) {
-    remainder = (remainder >>> 8) ^ CRC32C[(remainder ^ (value >>> (8 * k))) & 0xff];
-  }
-  return remainder;
-}
-
-const crc32Byte: Exec = (cpu, i) => write32(cpu, i.reg, crc(cpu.g32[i.reg << 1], readE8(cpu, i), 1));
-
-const crc32: Exec = (cpu, i) => {
-  const before = cpu.g32[i.reg << 1];
-  if (i.opsize === 2) {
-    write32(cpu, i.reg, crc(before, readE16(cpu, i), 2));
-  } else if (i.opsize === 4) {
-    write32(cpu, i.reg, crc(before, readE32(cpu, i), 4));
-  } else {
-    readE64(cpu, i);
-    write32(cpu, i.reg, crc(crc(before, cpu.v32[0], 4), cpu.v32[1], 4));
-  }
-};
-
 const NONE = { prefix: "none" } as const;
 
 /** The opcode rows of this file. */
@@ -211,6 +182,4 @@ export const BMI_ROWS: readonly OpcodeRow[] = [
   row("vex3", 0xf0, "rorx", "Gv,Ev,Ib", vex(rorx), { prefix: "f2" }),
   row("0f38", 0xf6, "adcx", "Gv,Ev", addWithFlag(FLAG_CF), { prefix: "66" }),
   row("0f38", 0xf6, "adox", "Gv,Ev", addWithFlag(FLAG_OF), { prefix: "f3" }),
-  row("0f38", 0xf0, "crc32", "Gv,Eb", crc32Byte, { prefix: "f2" }),
-  row("0f38", 0xf1, "crc32", "Gv,Ev", crc32, { prefix: "f2" }),
 ];

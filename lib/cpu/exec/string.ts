@@ -7,6 +7,7 @@
  * @module
  */
 
+import { ACCESS_READ } from "../bus.ts";
 import { type Cpu, SLOW_TRACE } from "../cpu.ts";
 import { LZ_SUB64 } from "../flags.ts";
 import { type Exec, type Insn, type OpcodeRow, row } from "../insn.ts";
@@ -145,6 +146,8 @@ function goesOn(cpu: Cpu, i: Insn): boolean {
 }
 
 const cmps: Element = (cpu, i) => {
+  // ES:rDI faults first, although device memory is read in the operands' order.
+  cpu.touch(ES, pointer(cpu, i, RDI), pointerHigh(cpu, i, RDI), ACCESS_READ, i.opsize);
   if (i.opsize === 8) {
     read(cpu, i, i.segment, RSI);
     cpu.v64[1] = cpu.v64[0];

@@ -20,9 +20,11 @@ export const raiseUnimplemented: Exec = (cpu, i) => {
   cpu.raise(VECTOR_UD);
 };
 
-/** UD2, UD1 and UD0. */
+/** UD2, UD1, UD0, and encodings that other rows would take. */
 export const rows: readonly OpcodeRow[] = [
   row("0f", 0x0b, "ud2", "", raiseUndefined, { ends: true }),
   row("0f", 0xb9, "ud1", "Gv,Ev", raiseUndefined, { ends: true }),
   row("0f", 0xff, "ud0", "Gv,Ev", raiseUndefined, { ends: true }),
+  // MOVBE with F3; with F2 it is CRC32.
+  row("0f38", 0xf0, "ud", "Gv,Mv", raiseUndefined, { prefix: "f3", count: 2 }),
 ];
