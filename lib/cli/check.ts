@@ -15,7 +15,7 @@ import {
   splitSystemName,
   systemName,
 } from "../scenarios/scenario.ts";
-import { choiceText, sayings } from "./combinations.ts";
+import { choiceText, conditions, sayings } from "./combinations.ts";
 import { type Command, command } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import { EXIT } from "./exit_codes.ts";
@@ -148,8 +148,12 @@ function print(scenario: Scenario, matrix: Matrix, seconds: number, printer: Pri
   const combinations = [...groups.values()].map((rows): Combination => {
     return { policies: { ...rows[0].policies, [MODEL]: rows[0].memoryModel }, rows };
   });
-  printMatrix(scenario, combinations, printer);
-  for (const { name: property, sentence } of scenario.properties) printer.line(`${property}: ${sentence}`);
+  const verdicts = printMatrix(scenario, combinations, printer);
+  for (const { name: property, sentence } of scenario.properties) {
+    printer.line(`${property}: ${sentence}`);
+    // Where the verdicts are many, what each property depends on says more.
+    if (verdicts > scenario.properties.length) printConditions(scenario, property, combinations, printer);
+  }
   printer.line();
   const { preemptions, depth } = { ...DEFAULT_BOUNDS, ...scenario.matrix.bounds };
   const parts = scenario.matrix.parts.map((part) => {
@@ -171,11 +175,32 @@ function print(scenario: Scenario, matrix: Matrix, seconds: number, printer: Pri
   printer.line(commandLine(["check", name]));
 }
 
-/** Prints the combinations under the verdicts that they have in common. */
-function printMatrix(scenario: Scenario, combinations: readonly Combination[], printer: Printer): void {
-  const names = scenario.policies.map(({ policy }) => policy);
-  if (scenario.matrix.memoryModels.length > 1) names.push(MODEL);
-  for (const { text, lines } of sayings(names, combinations, ({ rows }) => verdictText(rows))) {
+/** The names by whose values combinations are told apart. */
+function namesOf({ policies, matrix }: Scenario): string[] {
+  return [...policies.map(({ policy }) => policy), ...(matrix.memoryModels.length > 1 ? [MODEL] : [])];
+}
+
+/** Prints which values it takes to violate a property. */
+function printConditions(
+  scenario: Scenario,
+  property: string,
+  combinations: readonly Combination[],
+  printer: Printer,
+): void {
+  const names = namesOf(scenario);
+  const violates = ({ rows }: Combination) => {
+    return rows.some((row) => row.property === property && row.verdict === "violated");
+  };
+  const lines = conditions(names, combinations, violates);
+  if (lines.length === 0) printer.line("  violated by none");
+  for (const line of lines) printer.line(`  violated with ${choiceText(names, line, combinations)}`);
+}
+
+/** Prints the combinations under the verdicts that they have in common; how many verdicts there are. */
+function printMatrix(scenario: Scenario, combinations: readonly Combination[], printer: Printer): number {
+  const names = namesOf(scenario);
+  const said = sayings(names, combinations, ({ rows }) => verdictText(rows));
+  for (const { text, lines } of said) {
     printer.line(printer.style("bold", text));
     for (const line of lines) {
       const states = line.of.map(({ rows: [row] }) => row.states);
@@ -186,6 +211,7 @@ function printMatrix(scenario: Scenario, combinations: readonly Combination[], p
     }
     printer.line();
   }
+  return said.length;
 }
 
 /** The verdict on a combination in words: what is violated after how many context switches. */

@@ -61,6 +61,45 @@ function joined<T>(policies: number, lines: readonly Said<T>[]): readonly Said<T
   return rest;
 }
 
+/**
+ * The combinations of which `is` says so, as few lines that may overlap: each line is as wide as it can be, so that what it
+ * names is what matters.
+ */
+export function conditions<T>(
+  policies: readonly string[],
+  combinations: readonly (T & { readonly policies: Choices })[],
+  is: (combination: T) => boolean,
+): Said<T>[] {
+  const keyOf = (values: readonly string[]) => JSON.stringify(values);
+  const valuesOf = (combination: { readonly policies: Choices }) => policies.map((name) => combination.policies[name]);
+  const said = new Map(combinations.map((combination) => [keyOf(valuesOf(combination)), is(combination)]));
+  const all = policies.map((name) => [...new Set(combinations.map((combination) => combination.policies[name]))]);
+  const inside = (box: readonly (readonly string[])[], values: readonly string[]) =>
+    values.every((value, k) => box[k].includes(value));
+  const covered = new Set<string>();
+  const lines: Said<T>[] = [];
+  for (const combination of combinations) {
+    const values = valuesOf(combination);
+    if (!said.get(keyOf(values)) || covered.has(keyOf(values))) continue;
+    let box: readonly (readonly string[])[] = values.map((value) => [value]);
+    for (let k = 0; k < policies.length; k++) {
+      for (const value of all[k].filter((other) => !box[k].includes(other))) {
+        const wider = box.map((some, at) => at === k ? [...some, value] : some);
+        if (product(wider).every((inner) => said.get(keyOf(inner)) === true)) box = wider;
+      }
+    }
+    const of = combinations.filter((other) => inside(box, valuesOf(other)));
+    for (const other of of) covered.add(keyOf(valuesOf(other)));
+    lines.push({ values: box, of });
+  }
+  return lines;
+}
+
+/** Every choice of one value of each. */
+function product(box: readonly (readonly string[])[]): string[][] {
+  return box.reduce<string[][]>((chosen, values) => chosen.flatMap((some) => values.map((v) => [...some, v])), [[]]);
+}
+
 /** The combinations of a line in words, without the policies that take every value of `all`. */
 export function choiceText<T>(
   policies: readonly string[],

@@ -81,7 +81,7 @@ export const VC_PROPERTIES = {
   forged: {
     name: "forged-vc-stops",
     sentence:
-      "A #VC that the host injects, inside the handler too, passes for no instruction: no request, no other result.",
+      "A #VC that the host injects, inside the handler too, passes for no instruction: no request is made for it.",
   },
   shadow: {
     name: "host-record",
