@@ -225,3 +225,63 @@ Deno.test("AP creation: unaligned, 2M-aligned and foreign VMSAs, other features,
   assertEquals(ask(vp1 | 1n, 0x101000), 0n);
   assertEquals(fixture.host.peer(1).get64("ap_vmsa"), 0x101000n);
 });
+
+Deno.test("d15: without a security processor a guest request is answered with firmware error -1 and no error of the VMM", () => {
+  const fixture = hostFixture({ platform: "snp" });
+  const ask = (request: number, response: number) => {
+    assert(fixture.request(exitFields(EXIT.SNP_GUEST_REQUEST, request, response)));
+    return answer(fixture);
+  };
+  assertEquals(ask(0x301000, 0x302000), [0n, 0xffffffffn]);
+  // Both page-aligned, different, and memory.
+  const invalid = [2n, BigInt(REASON.INVALID_INPUT)] as [bigint, bigint];
+  assertEquals(ask(0x301008, 0x302000), invalid);
+  assertEquals(ask(0x301000, 0x301000), invalid);
+  assertEquals(ask(0x301000, RAM_BYTES), invalid);
+});
+
+Deno.test("d15: an extended request for a report gets an empty table of certificates; other messages do not look at RAX", () => {
+  const fixture = hostFixture({ platform: "snp" });
+  const { u8 } = fixture.machine.memory;
+  const ask = (type: number, certificates: number, pages: number) => {
+    u8[0x301034] = type;
+    u8.fill(0xaa, 0x303000, 0x304000);
+    const fields = exitFields(EXIT.SNP_EXT_GUEST_REQUEST, 0x301000, 0x302000);
+    assert(fixture.request({ ...fields, rax: certificates, rbx: pages }));
+    return answer(fixture);
+  };
+  const REPORT = 5;
+  const KEY = 3;
+  assertEquals(ask(REPORT, 0x303000, 1), [0n, 0xffffffffn]);
+  assertEquals([...u8.subarray(0x303000, 0x303018)], new Array(24).fill(0));
+  assertEquals(u8[0x303018], 0xaa);
+  assertEquals(ask(REPORT, 0x303008, 1), [2n, BigInt(REASON.INVALID_INPUT)]);
+  assertEquals(ask(KEY, 0x303008, 1), [0n, 0xffffffffn]);
+  assertEquals(ask(REPORT, 0x303000, 0), [0n, 0xffffffffn]);
+  assertEquals(u8[0x303000], 0xaa);
+});
+
+Deno.test("requests for debug registers, RDPMC, WBINVD, INVD, MONITOR and MWAIT are answered, and change nothing else", () => {
+  const fixture = hostFixture();
+  const quiet = ["DR7_READ", "DR7_WRITE", "RDPMC", "WBINVD", "INVD", "MONITOR", "MWAIT"] as const;
+  for (const name of quiet) {
+    const registers = { rax: 0x400, rbx: 2, rcx: 3, rdx: 4 };
+    assert(fixture.request({ ...exitFields(EXIT[name]), ...registers }), name);
+    assertEquals(answer(fixture), [0n, 0n], name);
+    const rax = name === "RDPMC" ? 0n : 0x400n;
+    assertEquals([fixture.ghcb.get("rax"), fixture.ghcb.get("rcx")], [rax, 3n], name);
+  }
+  assert(fixture.request(exitFields(EXIT.RDTSC)));
+  assertEquals([fixture.ghcb.isValid("rax"), fixture.ghcb.isValid("rdx"), fixture.ghcb.get("rcx")], [true, true, 0n]);
+  assert(fixture.request({ ...exitFields(EXIT.VMMCALL), rax: 1, cpl: 0 }));
+  assertEquals(fixture.ghcb.get("rax"), BigInt.asUintN(64, -1000n)); // KVM_ENOSYS
+});
+
+Deno.test("a GHCB address above memory or unaligned is no GHCB: the first is logged, the second is the MSR protocol", () => {
+  const fixture = hostFixture({ platform: "snp" });
+  // The low bits name a request of the protocol; a code that is none leaves the MSR as it was.
+  assertEquals(fixture.msr(BigInt(GHCB_GPA + 8)), BigInt(GHCB_GPA + 8));
+  assertEquals(fixture.steps.includes("kvm.map-ghcb"), false);
+  assertEquals(fixture.msr(2n ** 52n - 4096n), 2n ** 52n - 4096n);
+  assertEquals(fixture.steps.includes("kvm.snapshot-field"), false);
+});

@@ -9,7 +9,9 @@ import { ATTENTION } from "../../hypervisor/attention.ts";
 import { readTsc } from "../../hypervisor/msrs.ts";
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { ApCreationRequest, GhcbMalformedInput } from "../../layout/sev/constants/ghcb.ts";
+import { SEV_RET_NO_FW_CALL, SnpMsgType } from "../../layout/sev/constants/firmware.ts";
 import { IOIO_EXITINFO1 } from "../../layout/sev/exit_info.ts";
+import { SNP_GUEST_MSG_HDR } from "../../layout/sev/guest_message.ts";
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
 import { PAGES_PER_LARGE_PAGE } from "../../sev/rmp.ts";
@@ -33,8 +35,8 @@ const PSC_BYTES = 2032;
 const U32 = 0xffff_ffffn;
 /** What KVM returns for a hypercall that it does not have (KVM_ENOSYS). */
 const KVM_ENOSYS = 1000n;
-/** Firmware error of a guest request: the firmware has no such command. Here there is no security processor to ask. */
-const FIRMWARE_INVALID_COMMAND = 3n;
+/** Bytes of zeros that end a table of certificates. */
+const CERTIFICATES_END_BYTES = 24;
 /** Largest count that KVM accepts. */
 const INT_MAX = 0x7fff_ffffn;
 /** Privilege level at which a hypercall is allowed. */
@@ -292,12 +294,37 @@ const AP_CREATION: StepId = step<HostVcpu>("kvm.ap-creation", (host) => {
   return FINISH;
 });
 
-/** A message for the security processor's firmware: there is none, and the answer says so. */
+/** A message for the security processor's firmware. An extended one that asks for a report has room for certificates. */
 const GUEST_REQUEST: StepId = step<HostVcpu>("kvm.guest-request", (host) => {
-  if (!guestRequestPagesValid(host.get64("sw_exit_info_1"), host.get64("sw_exit_info_2"))) {
+  const request = host.get64("sw_exit_info_1");
+  const { ramBytes } = host.sev.config;
+  const inRam = request < BigInt(ramBytes) && host.get64("sw_exit_info_2") < BigInt(ramBytes);
+  if (!inRam || !guestRequestPagesValid(request, host.get64("sw_exit_info_2"))) {
     replyMalformed(host, REASON.INVALID_INPUT);
-  } else {
-    replyDone(host, FIRMWARE_INVALID_COMMAND);
+    return FINISH;
   }
+  if (host.requestCode !== EXIT.SNP_EXT_GUEST_REQUEST) return CALL_FIRMWARE;
+  const type = host.guest.load8(Number(request) + SNP_GUEST_MSG_HDR.at.msg_type);
+  if (type !== SnpMsgType.values.REPORT_REQ) return CALL_FIRMWARE;
+  const certificates = host.get64("rax");
+  if (certificates % BigInt(PAGE_SIZE) !== 0n || certificates >= BigInt(ramBytes)) {
+    replyMalformed(host, REASON.INVALID_INPUT);
+    return FINISH;
+  }
+  return host.get64("rbx") === 0n ? CALL_FIRMWARE : CLEAR_CERTIFICATES;
+});
+
+/** The table of certificates is empty (d15). */
+const CLEAR_CERTIFICATES: StepId = step<HostVcpu>("kvm.clear-certificates", (host) => {
+  const at = Number(host.get64("rax"));
+  for (let offset = 0; offset < CERTIFICATES_END_BYTES; offset += 8) {
+    if (!host.guest.store64(at + offset, 0n)) return CALL_FIRMWARE;
+  }
+  return CALL_FIRMWARE;
+});
+
+/** There is no security processor: the answer is that its firmware was not called, and no error of the VMM. */
+const CALL_FIRMWARE: StepId = step<HostVcpu>("kvm.call-firmware", (host) => {
+  replyDone(host, SEV_RET_NO_FW_CALL);
   return FINISH;
 });

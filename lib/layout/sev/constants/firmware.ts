@@ -25,6 +25,12 @@ export const SNP_LAUNCH = {
   PAGE_INFO_LENGTH: 0x70,
 } as const;
 
+/**
+ * Firmware error, in bits 31:0 of a guest request's answer, that says that the firmware was not called at all (Linux
+ * `uapi/linux/psp-sev.h` SEV_RET_NO_FW_CALL, -1). The VMM's error is in bits 63:32.
+ */
+export const SEV_RET_NO_FW_CALL = 0xffff_ffffn;
+
 /** Type of a message to or from the firmware. */
 export const SnpMsgType = openEnum("SnpMsgType", {
   INVALID: 0,
