@@ -24,6 +24,10 @@ const PAGE_MASK = ~0xfff;
 const PAGE_BYTES = 4096;
 /** Byte offset in the scratch area where an access that crosses pages is put together. */
 const CROSSING = 32 * 8;
+/** No page's linear address. */
+const NO_PAGE = 1;
+/** Page numbers in 4 GiB. */
+const PAGES_OF_4G = 0x100000;
 /** Filled TLB entries that are remembered for a flush. */
 const FILLED_MAX = 64;
 
@@ -49,12 +53,20 @@ export class CpuTranslation extends CpuFlags {
   readonly leaveSignal: LeaveSignal = new LeaveSignal();
   /** Guest-physical address of the last translation that was not memory: low, high with the C bit of a private access. */
   readonly gpa32: Int32Array = new Int32Array(2);
+  /** Linear address of the last access that was translated anew, as every access to a device is: low, high. */
+  readonly linear32: Int32Array = new Int32Array(2);
   /** Bumped with every TLB flush, so that decoded blocks found by linear address are looked up again. */
   generation = 0;
   /** TLB entries that were filled since the last flush. */
   readonly #filled: Int32Array = new Int32Array(FILLED_MAX);
   /** How many: above {@linkcode FILLED_MAX}, more than are remembered. */
   #filledCount = 0;
+  /** A page that the bus does not map, for which the tables need not be walked again; see `knowPage`. */
+  #knownLo = NO_PAGE;
+  #knownHi = 0;
+  #knownGpn = 0;
+  #knownWritable = false;
+  #knownUser = false;
   /** Whether `leave` may return; a throw costs a microsecond. */
   softLeave = false;
   /** The C bit in the high half of a page-table entry: whether a page is private to an encrypted guest. 0 for none. */
@@ -139,23 +151,50 @@ export class CpuTranslation extends CpuFlags {
     if (count > FILLED_MAX) tlb.fill(1);
     else for (let k = 0; k < count; k++) tlb[this.#filled[k]] = 1;
     this.#filledCount = 0;
+    this.#knownLo = NO_PAGE;
     this.generation = (this.generation + 1) & 0xffffff;
   }
 
   /**
+   * Takes a translation from who has made it: until the next flush or the next such page, the running privilege level's
+   * reads of the page of lo:hi, and with `writable` writes too, go to guest-physical page `gpn` without a walk.
+   */
+  knowPage(lo: number, hi: number, gpn: number, writable: boolean, user: boolean): void {
+    this.#knownLo = lo & PAGE_MASK;
+    this.#knownHi = hi;
+    this.#knownGpn = gpn;
+    this.#knownWritable = writable;
+    this.#knownUser = user;
+  }
+
+  /** The page number of lo:hi if it is known for such an access, otherwise -1. */
+  #known(lo: number, hi: number, access: number, user: boolean): number {
+    if ((lo & PAGE_MASK) !== this.#knownLo || hi !== this.#knownHi || user !== this.#knownUser) return -1;
+    return access === ACCESS_READ || (access === ACCESS_WRITE && this.#knownWritable) ? this.#knownGpn : -1;
+  }
+
+  /**
    * The byte offset in the memory of a linear address (canonical), or -1 with the guest-physical address in `gpa32` when
-   * the bus does not map it. Raises #PF. The translation is remembered.
+   * the bus does not map it. Raises #PF. The translation is remembered; of pages that the bus does not map, the last.
    */
   translate(lo: number, hi: number, access: number, user: boolean): number {
-    const error = walk(this as unknown as Cpu, lo, hi, access, user);
-    if (error >= 0) this.raisePageFault(lo, hi, error);
-    const gpn = translation.gpn;
+    this.linear32[0] = lo;
+    this.linear32[1] = hi;
+    let gpn = this.#known(lo, hi, access, user);
+    if (gpn < 0) {
+      const error = walk(this as unknown as Cpu, lo, hi, access, user);
+      if (error >= 0) this.raisePageFault(lo, hi, error);
+      gpn = translation.gpn;
+    }
     const offset = lo & 0xfff;
     const encrypted = translation.encrypted || access === ACCESS_EXECUTE;
     const page = this.bus.page(gpn, this.encryptionBit === 0 || encrypted ? access : access | ACCESS_SHARED);
     if (page < 0) {
+      if (this.encryptionBit === 0 && access !== ACCESS_EXECUTE) {
+        this.knowPage(lo, hi, gpn, access === ACCESS_WRITE, user);
+      }
       this.gpa32[0] = (gpn << 12) | offset;
-      this.gpa32[1] = Math.floor(gpn / 0x100000) | (encrypted ? this.encryptionBit : 0);
+      this.gpa32[1] = Math.floor(gpn / PAGES_OF_4G) | (encrypted ? this.encryptionBit : 0);
       return -1;
     }
     const table = access === ACCESS_READ ? TLB_READ : access === ACCESS_WRITE ? TLB_WRITE : TLB_FETCH;
@@ -255,10 +294,19 @@ export class CpuTranslation extends CpuFlags {
     const bHi = this.gpa32[1];
     if (this.alignmentChecks && user) this.raise(VECTOR_AC, 0);
     const v8 = this.v8;
+    this.#accessing(lo, hi);
     this.#readPart(a, aLo, aHi, first, CROSSING);
+    this.secondPage(lo, hi);
+    this.#accessing(this.ea32[0], this.ea32[1]);
     this.#readPart(b, bLo, bHi, size - first, CROSSING + first);
     this.v64[0] = 0n;
     for (let k = 0; k < size; k++) v8[k] = v8[CROSSING + k];
+  }
+
+  /** Notes which part of a crossing access is under way. */
+  #accessing(lo: number, hi: number): void {
+    this.linear32[0] = lo;
+    this.linear32[1] = hi;
   }
 
   /** Reads one page's part of a crossing access to byte `to` of the scratch area. */
@@ -294,7 +342,10 @@ export class CpuTranslation extends CpuFlags {
     const bLo = this.gpa32[0];
     const bHi = this.gpa32[1];
     if (this.alignmentChecks && user) this.raise(VECTOR_AC, 0);
+    this.#accessing(lo, hi);
     this.#writePart(a, aLo, aHi, first, CROSSING);
+    this.secondPage(lo, hi);
+    this.#accessing(this.ea32[0], this.ea32[1]);
     this.#writePart(b, bLo, bHi, size - first, CROSSING + first);
   }
 

@@ -119,6 +119,11 @@ export class GuestBus implements CpuBus, CpuidAsker {
     cpu.s32[at.exit_access >>> 2] = access;
     cpu.s32[at.exit_write >>> 2] = access === ACCESS_WRITE ? 1 : 0;
     cpu.s8[at.exit_size] = size;
+    cpu.s32[at.exit_gva >>> 2] = cpu.linear32[0];
+    cpu.s32[(at.exit_gva >>> 2) + 1] = cpu.linear32[1];
+    // A page table is no page of the linear address.
+    cpu.s32[at.exit_gva_valid >>> 2] = cpu.tableAccess ? 0 : 1;
+    cpu.tableAccess = false;
     cpu.leave(EXIT_MMIO);
   }
 

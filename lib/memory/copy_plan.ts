@@ -15,6 +15,11 @@ export type { Move };
 /** Copies from the record at one byte offset to the record at another. */
 export type CopyRecord = (to: number, from: number) => void;
 
+/** The same moves, from target to source. */
+export function backwards(moves: readonly Move[]): readonly Move[] {
+  return moves.map(([from, to, bytes]) => [to, from, bytes]);
+}
+
 /** A compiled list of moves; usable on any machine's memory. */
 export class CopyPlan {
   readonly #code: WasmCode<CopyRecord>;

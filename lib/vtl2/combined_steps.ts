@@ -38,11 +38,12 @@ import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { HvX64PendingExceptionEvent } from "../layout/hyperv/events.ts";
 import { hcl_run } from "../layout/hyperv/hcl_run.ts";
 import { callCode, localAt, mayCall, returnCode as agentReturnCode, returnsTo } from "../memory/agent_code.ts";
+import { backwards } from "../memory/copy_plan.ts";
 import { PAGE_SHIFT } from "../memory/machine_memory.ts";
 import type { Policy } from "../memory/policy.ts";
 import { combineSteps, NOT_COMBINED, type StepId } from "../memory/steps.ts";
 import * as wasm from "../memory/wasm_code.ts";
-import { backwards, FX_IMAGE, SHARED_REGISTERS, VTL_CONTROL_MOVES } from "./kernel_copies.ts";
+import { FX_IMAGE, SHARED_REGISTERS, VTL_CONTROL_MOVES } from "./kernel_copies.ts";
 import { VmmRunState } from "./kernel_pages.ts";
 import type { KernelVp } from "./kernel_vp.ts";
 import {

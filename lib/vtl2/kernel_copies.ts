@@ -7,7 +7,7 @@ import { CpuState, FX } from "../cpu/state.ts";
 import { HvVpAssistPage } from "../layout/hyperv/assist_page.ts";
 import { hcl_run } from "../layout/hyperv/hcl_run.ts";
 import { HvMessage } from "../layout/hyperv/messages.ts";
-import { CopyPlan, type CopyRecord, type Move } from "../memory/copy_plan.ts";
+import { backwards, CopyPlan, type CopyRecord, type Move } from "../memory/copy_plan.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
 
 const cpu = CpuState.at;
@@ -29,11 +29,6 @@ export const SHARED_REGISTERS: readonly Move[] = [
 ];
 /** The x87/SSE image: processor's state and run page. */
 export const FX_IMAGE: readonly Move[] = [[FX, run["context.fx_state"], FX_BYTES]];
-/** The same moves, from target to source. */
-export function backwards(moves: readonly Move[]): readonly Move[] {
-  return moves.map(([from, to, bytes]) => [to, from, bytes]);
-}
-
 const SAVE_REGISTERS = new CopyPlan(SHARED_REGISTERS);
 const LOAD_REGISTERS = new CopyPlan(backwards(SHARED_REGISTERS));
 /** RAX and RCX: run page and assist page. */

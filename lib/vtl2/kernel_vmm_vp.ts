@@ -13,6 +13,7 @@ import { HvX64RegisterName } from "../layout/hyperv/constants/registers.ts";
 import { hcl_run } from "../layout/hyperv/hcl_run.ts";
 import { HvX64InterruptStateRegister } from "../layout/hyperv/registers.ts";
 import { HvX64RegisterPage, HvX64RegisterPageDirtyFlags } from "../layout/hyperv/register_page.ts";
+import { CopyPlan, type CopyRecord, type Move } from "../memory/copy_plan.ts";
 import { type MachineMemory, PAGE_SIZE } from "../memory/machine_memory.ts";
 import type { Policy } from "../memory/policy.ts";
 import { KERNEL_PAGES, kernelPage } from "./kernel_pages.ts";
@@ -76,6 +77,7 @@ export class KernelVmmVp implements VmmVp {
   readonly #vp: VirtualProcessor;
   readonly #registers: VpRegisters;
   readonly #onCrash: KernelVmmVpParts["onCrash"];
+  readonly #pageCopies = new Map<readonly number[], CopyRecord | undefined>();
 
   /** The handlers' view of `vp`. */
   constructor(vp: VirtualProcessor, parts: KernelVmmVpParts) {
@@ -98,6 +100,13 @@ export class KernelVmmVp implements VmmVp {
 
   getRegisters(names: readonly number[], at: number): boolean {
     const valid = this.#validPage();
+    if (valid !== 0) {
+      const copy = this.#pageCopy(names);
+      if (copy !== undefined) {
+        copy(at, valid);
+        return true;
+      }
+    }
     for (let k = 0; k < names.length; k++) {
       const slot = valid === 0 ? undefined : PAGE_SLOTS.get(names[k]);
       if (slot === undefined) this.#get(names[k], at + k * VALUE_BYTES);
@@ -116,7 +125,8 @@ export class KernelVmmVp implements VmmVp {
         this.#copyValue(valid + slot.offset, from, slot.size);
         i32[(valid + page.dirty) >>> 2] |= slot.dirty;
       } else if (
-        slot === undefined || names[k] === Rflags || u64[from >>> 3] !== u64[(valid + slot.offset) >>> 3]
+        slot === undefined ||
+        u64[from >>> 3] !== (names[k] === Rflags ? this.#rflags() : u64[(valid + slot.offset) >>> 3])
       ) {
         this.#set(names[k], from);
       }
@@ -173,6 +183,21 @@ export class KernelVmmVp implements VmmVp {
   #validPage(): number {
     const at = this.#vp.registerPage;
     return at !== 0 && this.memory.u8[at + page.is_valid] !== 0 ? at : 0;
+  }
+
+  /** VTL0's RFLAGS, which the page does not follow: a hypercall that sets what is there changes nothing. */
+  #rflags(): bigint {
+    return this.memory.u64[(this.#vp.cpuState + CpuState.at.rflags) >>> 3];
+  }
+
+  /** The copy of a batch of registers that are all in the page. Handlers have a few batches, which are constants. */
+  #pageCopy(names: readonly number[]): CopyRecord | undefined {
+    if (!this.#pageCopies.has(names)) {
+      const slots = names.map((name) => PAGE_SLOTS.get(name)).filter((slot) => slot !== undefined);
+      const moves = slots.map(({ offset, size }, k): Move => [offset, k * VALUE_BYTES, size]);
+      this.#pageCopies.set(names, slots.length < names.length ? undefined : new CopyPlan(moves).on(this.memory));
+    }
+    return this.#pageCopies.get(names);
   }
 
   #copyValue(to: number, from: number, size: number): void {

@@ -70,6 +70,11 @@ class LongModeVp extends FixtureVp {
     this.#cs = segment(0, 0x9b, 0xffff);
   }
 
+  /** Makes the code a 32-bit program of long mode. */
+  compatibilityMode(): void {
+    this.#cs = segment(0x8, 0xc09b);
+  }
+
   code(...bytes: number[]): void {
     this.memory.u8.set(bytes, CODE);
   }
@@ -81,6 +86,23 @@ class LongModeVp extends FixtureVp {
   /** Handles an unmapped-GPA intercept of the code. */
   mmio({ state = LONG_CPL0, rflags = FLAGS, rip = BigInt(CODE) } = {}): number {
     this.setMessage(0x80000000, this.#header(state, rflags, rip));
+    return handleMmio(this, this.emulator);
+  }
+
+  /** Handles an unmapped-GPA intercept whose message has the instruction's bytes and, with `gva`, the page's translation. */
+  mmioTold(bytes: readonly number[], { write = false, gva }: { write?: boolean; gva?: bigint } = {}): number {
+    const header = this.#header(LONG_CPL0, FLAGS, BigInt(CODE));
+    const address = gva === undefined ? {} : { 48: gva, 56: DEVICE };
+    this.setMessage(0x80000000, {
+      ...header,
+      access: write ? 1 : 0,
+      words: { ...header.words, ...address },
+      bytes: {
+        44: bytes.length,
+        45: gva === undefined ? 0 : 3,
+        ...Object.fromEntries(bytes.map((byte, k) => [64 + k, byte])),
+      },
+    });
     return handleMmio(this, this.emulator);
   }
 
@@ -419,6 +441,44 @@ Deno.test("the page walk sets accessed and dirty bits as the processor does", ()
   assertEquals(vp.mmio(), HANDLED);
   assertEquals(vp.memory.u64[PAGE_TABLES / 8] & 0x20n, 0x20n);
   assertEquals(vp.memory.u64[(PAGE_TABLES + 0x1000) / 8 + 3] & 0x60n, 0x60n);
+});
+
+Deno.test("the message's bytes are executed when they are a whole instruction, and the code is fetched otherwise", () => {
+  const vp = new LongModeVp();
+  vp.code(0xff, 0x01); // inc dword [rcx]
+  vp.setGpr(RCX, DEVICE);
+  for (const bytes of [[0x8b, 0x01], [0x8b, 0x41, 0x10], [0x8b, 0x01]]) { // mov eax, [rcx]; mov eax, [rcx + 16]
+    vp.devices.accesses.length = vp.asked.length = 0;
+    assertEquals(vp.mmioTold(bytes), HANDLED);
+    assertEquals(vp.devices.accesses, [["read", bytes.length === 2 ? 0xfec00000 : 0xfec00010, 4, 0n]]);
+    assertEquals(vp.asked, vp.results(bytes.length));
+  }
+  vp.devices.accesses.length = 0;
+  assertEquals(vp.mmioTold([0x8b]), HANDLED);
+  assertEquals(vp.devices.accesses.map(([kind]) => kind), ["read", "write"]);
+});
+
+Deno.test("the same bytes are another instruction in another mode", () => {
+  const vp = new LongModeVp();
+  vp.setGpr(RCX, DEVICE);
+  assertEquals(vp.mmioTold([0x48, 0x8b, 0x01]), HANDLED); // mov rax, [rcx]; in 32-bit code dec eax comes first
+  vp.compatibilityMode();
+  assertEquals(vp.mmioTold([0x48, 0x8b, 0x01]), CRASHED);
+});
+
+Deno.test("the message's translation stands for the page that was accessed, for that kind of access, and for no later exit", () => {
+  const vp = new LongModeVp();
+  const mov = [0x8b, 0x01]; // mov eax, [rcx]
+  vp.setGpr(RCX, UNMAPPED + 0x10n);
+  assertEquals(vp.mmioTold(mov, { gva: UNMAPPED + 0x10n }), HANDLED);
+  assertEquals(vp.devices.accesses, [["read", 0xfec00010, 4, 0n]]);
+  vp.asked.length = 0;
+  assertEquals(vp.mmioTold([0xff, 0x01], { gva: UNMAPPED }), HANDLED); // inc dword [rcx]: the message knows of a read
+  const [kind, event, cr2] = vp.asked.at(-1) as [string, bigint, bigint];
+  assertEquals([kind, event & 0xff0000n, cr2], ["event", 14n << 16n, UNMAPPED + 0x10n]);
+  vp.asked.length = 0;
+  assertEquals(vp.mmioTold(mov), HANDLED);
+  assertEquals((vp.asked.at(-1) as unknown[])[0], "event");
 });
 
 Deno.test("random bytes as the intercepted instruction end in a handled exit or a modelled crash", () => {

@@ -12,6 +12,7 @@ import { BadInput } from "../../lib/memory/bad_input.ts";
 import { queueMessage } from "../../lib/vtl2/handlers/deliverability.ts";
 import type { KernelVp } from "../../lib/vtl2/kernel_vp.ts";
 import { gates, gpr, guestMachine, RAM_BYTES, siliconPolicies } from "../machine/guest_fixture.ts";
+import { decode } from "../hypervisor/raw_decoder.ts";
 import { InterceptChecker } from "./intercept_checker.ts";
 
 /** Register names and a status of hyperv.constants.json. */
@@ -327,4 +328,40 @@ Deno.test("intercepts: HLT leaves to VTL2 only for a caller who asks for it, and
   const checker = new InterceptChecker(machine);
   assert(checker.run(1000));
   assertEquals([machine.end, checker.seen], [END.VMM_CRASH, { HvMessageTypeX64Halt: 1 }]);
+});
+
+Deno.test("intercepts: a memory message names the linear address of the access, of each part of one that crosses pages", () => {
+  const linear = 0x4000_0000n;
+  const device = 0xfec0_0000n;
+  // Linear 40000000 and 40200000 are the devices' 2 MiB: two large pages that a guest adds to its tables.
+  const machine = guestMachine(`
+    mov rdi, cr3
+    mov rdi, [rdi]
+    and rdi, -4096
+    mov qword [rdi + 8], 0x180003
+    mov eax, 0xfec00083
+    mov [abs 0x180000], rax
+    mov [abs 0x180008], rax
+    mov eax, [abs 0x40000010]
+    mov [abs 0x40000014], eax
+    mov eax, [abs 0x401ffffe]
+    hlt
+  `);
+  const addresses: bigint[][] = [];
+  const checker = new InterceptChecker(machine);
+  checker.onIntercept = (message) => {
+    assertEquals(message, "HvMessageTypeUnmappedGpa");
+    const vp = machine.processor(0);
+    const payload = vp.message + 16;
+    const fields = decode("HvX64MemoryInterceptMessage", machine.memory.u8.slice(payload, payload + 0x50), 0);
+    addresses.push([fields.get("guest_virtual_address")!, fields.get("guest_physical_address")!]);
+    assertEquals(fields.get("memory_access_info.gva_valid"), 1n);
+    assertEquals(fields.get("memory_access_info.gva_gpa_valid"), 1n);
+  };
+  checker.run(5000);
+  assertEquals(addresses, [
+    [linear + 0x10n, device + 0x10n],
+    [linear + 0x14n, device + 0x14n],
+    [linear + 0x1ffffen, device + 0x1ffffen],
+  ]);
 });

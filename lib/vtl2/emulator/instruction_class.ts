@@ -16,6 +16,11 @@ const SYSTEM: ReadonlySet<string> = new Set(
   ),
 );
 
+/** Instructions that compilers access devices with, of general-purpose registers only. */
+const INTEGER: ReadonlySet<string> = new Set(
+  "mov movzx movsx movsxd add or adc sbb and sub xor cmp test inc dec neg not xchg xadd bt bts btr btc".split(" "),
+);
+
 /** Opcodes of the string instructions in the one-byte map. */
 function hasStringOpcode(opcode: number): boolean {
   return opcode >= 0x6c && opcode <= 0x6f || opcode >= 0xa4 && opcode <= 0xa7 || opcode >= 0xaa && opcode <= 0xaf;
@@ -38,4 +43,9 @@ export function hasMemoryOperand(insn: Insn): boolean {
 export function usesSystemState(insn: Insn): boolean {
   if (insn.mnemonic === "mov" && (insn.opcode === 0x8c || insn.opcode === 0x8e)) return true;
   return SYSTEM.has(insn.mnemonic);
+}
+
+/** Whether it is one of the frequent instructions that leave the x87/SSE state alone. */
+export function isInteger(insn: Insn): boolean {
+  return INTEGER.has(insn.mnemonic) || isString(insn);
 }
