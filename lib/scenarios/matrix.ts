@@ -6,13 +6,11 @@
  *
  * @module
  */
-import { Engine } from "../explore/engine.ts";
-import { record, type Schedule } from "../explore/schedule.ts";
-import { choicesOf } from "../explore/replay.ts";
+import { withPolicies } from "../explore/schedule.ts";
 import type { MemoryModel } from "../explore/system.ts";
 import { type CombinationResult, type PropertyResult, searchCombination, sharesWith } from "./combination.ts";
 import { assign, startExplorer } from "./pool.ts";
-import { buildSystem, type Choices, combinations, parseOptions, type Scenario, splitSystemName } from "./scenario.ts";
+import { type Choices, combinations, type Scenario } from "./scenario.ts";
 import { scenarioOf, type ScenarioSource } from "./spec.ts";
 
 /** A row of the matrix: one combination, one memory model, one property. */
@@ -162,7 +160,8 @@ class Work {
       return found.properties.map((result) => ({
         ...result,
         ...cell,
-        schedule: result.schedule === null ? null : retold(this.#scenario, result.schedule, cell),
+        // It is the same run: only the names of what nothing looked at differ.
+        schedule: result.schedule === null ? null : withPolicies(result.schedule, cell.policies),
       }));
     });
     return { rows, searched: this.#done.length, interrupted: this.#interrupted };
@@ -174,14 +173,4 @@ class Work {
       return { ...cell, property: name, verdict: "bound", ...nothing };
     });
   }
-}
-
-/** A schedule of a combination as one of another that is the same run: recorded there. */
-function retold(scenario: Scenario, schedule: Schedule, { policies, memoryModel }: Cell): Schedule {
-  if (scenario.policies.every(({ policy }) => schedule.policies[policy] === policies[policy])) return schedule;
-  const options = parseOptions(scenario, splitSystemName(schedule.scenario).options);
-  const engine = new Engine(buildSystem(scenario, policies, options), memoryModel);
-  const choices = choicesOf(engine, { ...schedule, policies });
-  const { property, kind, cycle_from: cycleFrom } = schedule;
-  return record(engine, choices, { property, kind, ...(cycleFrom === undefined ? {} : { cycleFrom }) });
 }
