@@ -7,6 +7,7 @@
 import { type BenchResult, measure } from "../inspect/bench/bench.ts";
 import { measureBoot, type SidecarBoot } from "../inspect/bench/sidecar_boot.ts";
 import { BENCH_PLATFORMS, type BenchPlatform, workloadsOf } from "../inspect/bench/workloads.ts";
+import { OWN_WORKERS_MAX } from "../machine/seats.ts";
 import { type Command, command } from "./command.ts";
 import { EXIT } from "./exit_codes.ts";
 import { toggle, word } from "./flags.ts";
@@ -154,7 +155,8 @@ export const benchBootCommand: Command = command({
   details: [
     "boot: until every sidecar processor has answered a command. memory: most that the process had resident, one machine " +
     "after the other in the same process. rate: port exits of all of them; least and most: of one. of best: the rate " +
-    "beside that of the best row.",
+    "beside that of the best row. Up to " +
+    `${OWN_WORKERS_MAX} VPs have a worker each; more take turns on one per core, the VMM apart from those whom it serves.`,
   ],
   async run({ values, printer }) {
     const rows: SidecarBoot[] = [];

@@ -25,6 +25,8 @@ import {
   SIDECAR_FLAGS,
   sidecarConfig,
   vpsFlag,
+  WORKERS_FLAG,
+  workersConfig,
 } from "./machine_flags.ts";
 import type { Printer } from "./printer.ts";
 import { exitCodeOf, printEnd, printHistogram, runJson } from "./run_report.ts";
@@ -58,7 +60,7 @@ export const demoCommand: Command = command({
     },
     Sidecar: SIDECAR_FLAGS,
     Host: HOST_FLAGS,
-    Runtime: RUNTIME_FLAGS,
+    Runtime: { ...RUNTIME_FLAGS, ...WORKERS_FLAG },
     Results: { json: toggle("one JSON object on standard output") },
   },
   details: [
@@ -75,12 +77,14 @@ export const demoCommand: Command = command({
     let code: number = EXIT.CLEAN;
     const chosen: readonly RunPlatform[] = values.platform === "all" ? DEMO_PLATFORMS : [values.platform];
     const host = hostConfig(values, chosen[0], "demo");
+    const workers = workersConfig(values, "demo");
     for (const platform of chosen) {
       if (!values.json) printer.line(printer.style("bold", titleOf(platform, host)));
       const machine = createMachine({
         platform,
         ...(platform === "sidecar" ? sidecarConfig(values, platform, "demo") : {}),
         ...(isEncrypted({ platform }) ? host : {}),
+        ...workers,
         vps: values.host === "vmd" && words.every((word) => !word.startsWith("--vps")) ? 1 : values.vps,
         ramBytes: DEMO_RAM_BYTES,
         policies: {},

@@ -7,6 +7,7 @@
 import { type MachineConfig, type Platform, RAM_MAX, RAM_MIN, VPS_MAX } from "../machine/config.ts";
 import { SIDECAR } from "../layout/hyperv/constants/sidecar.ts";
 import { Machine } from "../machine/machine.ts";
+import { OWN_WORKERS_MAX } from "../machine/seats.ts";
 import type { TimedVpAction } from "../machine/vp_actions.ts";
 import type { RuntimeName } from "../machine/run.ts";
 import { BadInput } from "../memory/bad_input.ts";
@@ -122,7 +123,7 @@ export function actionsOf(
 export const RUNTIME_FLAGS = {
   runtime: word(
     ["concurrent", "deterministic"],
-    "one worker per VP, or all in one thread, step by step in an order that the seed decides",
+    `one worker per VP (one per core beyond ${OWN_WORKERS_MAX}), or all in one thread, in an order that the seed decides`,
   ),
   seed: optionalInteger("N", "seed of the deterministic runtime (0 unless given)", { max: SEED_MAX }),
 } as const;
@@ -147,6 +148,31 @@ export function seedOf(values: RuntimeValues, command: string): number {
     throw new UsageError("--seed needs --runtime deterministic", command);
   }
   return values.seed ?? 0;
+}
+
+/** The flag about the concurrent runtime's workers. */
+export const WORKERS_FLAG = {
+  workers: optionalInteger(
+    "N",
+    `workers on which VPs and host take turns (one each up to ${OWN_WORKERS_MAX}, one per core beyond)`,
+    { min: 1, max: VPS_MAX + 1 },
+  ),
+} as const;
+
+/**
+ * The workers' part of a configuration.
+ *
+ * @param values The values of {@linkcode RUNTIME_FLAGS} and {@linkcode WORKERS_FLAG}.
+ * @param command The command, for the error.
+ * @returns The part. Throws {@linkcode UsageError} when a number is given for the runtime that has no workers.
+ */
+export function workersConfig(
+  { workers, runtime }: RuntimeValues & { readonly workers: number | undefined },
+  command: string,
+): Pick<MachineConfig, "workers"> {
+  if (workers === undefined) return {};
+  if (runtime !== "concurrent") throw new UsageError("--workers needs --runtime concurrent", command);
+  return { workers };
 }
 
 /** Makes a machine; throws `BadInput` for a configuration that makes no sense, or for which there is no memory. */

@@ -30,6 +30,8 @@ import {
   SIDECAR_FLAGS,
   sidecarConfig,
   vpsFlag,
+  WORKERS_FLAG,
+  workersConfig,
 } from "./machine_flags.ts";
 import { OutputFile, STANDARD_OUTPUT } from "./output_file.ts";
 import type { Printer } from "./printer.ts";
@@ -80,7 +82,7 @@ export const runCommand: Command = command({
       entry: optionalInteger("ADDR", "first instruction: what the header says, else the load address", {}),
       module: texts("FILE", "a module of a multiboot kernel; its command line is the file's name"),
     },
-    Runtime: RUNTIME_FLAGS,
+    Runtime: { ...RUNTIME_FLAGS, ...WORKERS_FLAG },
     Limits: {
       "exit-limit": optionalInteger("N", "end after N exits", { min: 1, max: EXIT_LIMIT_MAX }),
       "time-limit": optionalSeconds("S", "end after S seconds"),
@@ -106,6 +108,7 @@ export const runCommand: Command = command({
     const sidecar = sidecarConfig(values, values.platform, "run");
     const actions = actionsOf(values, values.platform, "run");
     const host = hostConfig(values, values.platform, "run");
+    const workers = workersConfig(values, "run");
     const [path] = operands;
     const { mode, load, entry } = values;
     const image = parseImage(await readInput(path, FILE_BYTES_MAX), path, {
@@ -121,6 +124,7 @@ export const runCommand: Command = command({
       policies: Object.fromEntries(values.policy),
       ...sidecar,
       ...host,
+      ...workers,
       devices: "pc",
       recordExits: values.exits !== undefined || values["exit-limit"] !== undefined,
     }, values.runtime);

@@ -31,7 +31,7 @@ export function seatCount(config: MachineConfig): number {
 /** How many workers a machine has: as many as its configuration says, or as many as the module's description does. */
 export function workerCount(config: MachineConfig): number {
   const seats = seatCount(config);
-  if (config.workers !== undefined) return Math.min(config.workers, seats);
+  if (config.workers !== undefined) return config.workers;
   const cores = navigator.hardwareConcurrency;
   return seats <= Math.max(OWN_WORKERS_MAX, cores) ? seats : Math.max(SHARED_WORKERS_MIN, cores);
 }
@@ -39,8 +39,9 @@ export function workerCount(config: MachineConfig): number {
 /** Throws {@linkcode BadInput} unless the number of workers makes sense. */
 export function checkWorkers(config: MachineConfig): void {
   const { workers } = config;
-  if (workers === undefined || (Number.isInteger(workers) && workers >= 1)) return;
-  throw new BadInput(`${workers} workers, expected at least 1`);
+  const seats = seatCount(config);
+  if (workers === undefined || (Number.isInteger(workers) && workers >= 1 && workers <= seats)) return;
+  throw new BadInput(`${workers} workers, expected 1 to ${seats}: one for each VP and the host at most`);
 }
 
 /** The worker of each seat. */

@@ -51,6 +51,9 @@ const AGENTS_PER_NODE = 3;
 /** Agents of a sidecar processor: itself, itself under Linux, the VMM's task, the thread that brings it online. */
 const AGENTS_PER_VP = 4;
 
+/** Threads of a node's driver for each sidecar processor, beside the reader: the VMM's task, the one that brings it online. */
+const THREADS_PER_VP = 2;
+
 /** The nodes of a machine. */
 function topologyOf(config: MachineConfig): ReturnType<typeof sidecarTopology> {
   return config.platform === "sidecar" ? sidecarTopology(config.vps, config.sidecarNodes, config.sidecarVps) : [];
@@ -112,7 +115,7 @@ export class SidecarPlatform {
         driver: node.driver,
         baseVp: node.baseVp,
         vpCount: node.vpCount,
-        threads: 2 * node.vpCount + 1,
+        threads: 1 + THREADS_PER_VP * (node.vpCount - 1),
         requestWords: Array.from({ length: node.vpCount }, (_, slot) => requestWord(partition, node.baseVp + slot)),
         policies,
         wires: new MachineWires(partition, node),

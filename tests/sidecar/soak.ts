@@ -5,7 +5,7 @@
  * An operation counts when an agent has carried it out. A kind that was carried out fewer times than
  * {@linkcode OPERATIONS_MIN} is a failure, as is one that was accepted and is not carried out in time.
  *
- * By hand: `deno task soak [--seed N] [--seconds S] [--hotplug on|off]`, with a fresh seed unless one is given.
+ * By hand: `deno task soak [--seed N] [--seconds S] [--hotplug on|off] [--workers N]`, with a fresh seed unless one is given.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { CpuState } from "../../lib/cpu/state.ts";
@@ -49,6 +49,8 @@ export interface SoakOptions {
   readonly toTheEnd?: boolean;
   /** Policy `sidecar.hotplug`: whether processors leave the sidecar by themselves after their first exit. */
   readonly hotplug?: "on" | "off";
+  /** Workers on which the processors take turns; one each when absent. */
+  readonly workers?: number;
 }
 
 /** What a soak found. */
@@ -219,7 +221,8 @@ class Operator {
 // --- The soak -----------------------------------------------------------------------------------------------------
 
 /** Runs the soak test. */
-export async function soak({ seed, seconds, toTheEnd = false, hotplug = "off" }: SoakOptions): Promise<SoakReport> {
+export async function soak(options: SoakOptions): Promise<SoakReport> {
+  const { seed, seconds, toTheEnd = false, hotplug = "off", workers = VPS } = options;
   const machine = Machine.create({
     platform: "sidecar",
     vps: VPS,
@@ -228,6 +231,7 @@ export async function soak({ seed, seconds, toTheEnd = false, hotplug = "off" }:
     policies: { "sidecar.hotplug": hotplug },
     devices: "pc",
     recordExits: true,
+    workers,
   }, false);
   loadGuest(machine, parseImage(soakGuest(), "soak", { mode: "real" }));
   const operator = new Operator(machine, seed);
@@ -284,16 +288,17 @@ export function soakLines({ operations, exits, histogram, failures }: SoakReport
 }
 
 if (import.meta.main) {
-  const flags = parseArgs(Deno.args, { string: ["seed", "seconds", "hotplug"] });
+  const flags = parseArgs(Deno.args, { string: ["seed", "seconds", "hotplug", "workers"] });
   const seed = flags.seed === undefined ? crypto.getRandomValues(new Uint32Array(1))[0] : Number(flags.seed);
   const hotplug = flags.hotplug === "on" ? "on" : "off";
   const seconds = Number(flags.seconds ?? "60");
-  if (!Number.isInteger(seed) || !(seconds > 0)) {
-    console.error("usage: deno task soak [--seed N] [--seconds S] [--hotplug on|off]");
+  const workers = Number(flags.workers ?? VPS);
+  if (!Number.isInteger(seed) || !(seconds > 0) || !(Number.isInteger(workers) && workers > 0)) {
+    console.error("usage: deno task soak [--seed N] [--seconds S] [--hotplug on|off] [--workers N]");
     Deno.exit(2);
   }
-  console.log(`deno task soak --seed ${seed} --seconds ${seconds} --hotplug ${hotplug}`);
-  const report = await soak({ seed, seconds, toTheEnd: true, hotplug });
+  console.log(`deno task soak --seed ${seed} --seconds ${seconds} --hotplug ${hotplug} --workers ${workers}`);
+  const report = await soak({ seed, seconds, toTheEnd: true, hotplug, workers });
   for (const line of soakLines(report)) console.log(line);
   Deno.exit(report.failures.length === 0 ? 0 : 1);
 }

@@ -33,7 +33,7 @@ const MS_PER_S = 1e3;
 export interface SidecarBoot {
   /** Sidecar processors. */
   readonly sidecar_vps: number;
-  /** Workers: one for each of them and one for each node's base processor. */
+  /** Workers on which they and the nodes' base processors run. */
   readonly workers: number;
   /** Seconds from the machine's making until every one of them had answered a command; the workers' start is in it. */
   readonly boot_seconds: number;
