@@ -13,7 +13,9 @@ import { SevVpState, VIEW } from "../hypervisor/sev/state.ts";
 import type { SevMachine } from "../hypervisor/sev/machine.ts";
 import { GHCB } from "../layout/sev/ghcb.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
+import { VMPL } from "../layout/sev/constants/rmp.ts";
 import { VMCB_CONTROL } from "../layout/sev/vmcb.ts";
+import { VMSA } from "../layout/sev/vmsa.ts";
 import { hex } from "../layout/field_type.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
 import { DirectPort } from "../memory/port.ts";
@@ -309,6 +311,12 @@ export class HostView {
       for (let k = 0; k + SECRET_WINDOW <= XMM_BYTES; k++) {
         addSecret(secrets, memory.view.getBigUint64(at + k, true), `xmm${n}`);
       }
+    }
+    // Below a paravisor, who has a VMSA's nonce has every register that it covers (f52).
+    const lower = this.#sev.hasParavisor && (this.#marks.gpr || this.#marks.xmm) ? [VMPL.VTL0, VMPL.VTL1] : [];
+    for (const vmpl of lower) {
+      const nonce = memory.u64[(this.#sev.vmsa(vp, vmpl) + VMSA.at.reg_prot_nonce) >>> 3];
+      addSecret(secrets, nonce, `nonce of VMPL${vmpl}`);
     }
     return secrets;
   }

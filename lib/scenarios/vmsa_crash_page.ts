@@ -5,7 +5,8 @@
  * @module
  */
 import type { Property, System } from "../explore/system.ts";
-import { CrashPage, CrashPageState, LARGE_VMSA_BYTES, VMSA_BYTES } from "../vtl2/snp/crash_page.ts";
+import { CrashAnnouncement, CrashCopyState, OPT_IN, VMSA_BYTES } from "../vtl2/snp/crash_copy.ts";
+import { CrashPage, CrashPageState, LARGE_VMSA_BYTES } from "../vtl2/snp/crash_page.ts";
 import type { NamedProperty, Scenario } from "./scenario.ts";
 
 const P = {
@@ -48,6 +49,8 @@ export const vmsaCrashPage: Scenario = {
     "plain text, so the host gets every register, in every build.",
     "The review asks for copies only when a message is pending, and for clearing P3 and P4 where the code is not built in: " +
     "both still take the guest's parameters, and the copies still come at every intercept.",
+    "The draft makes the VMSA's bytes public. Whoever has a VMSA can then copy them, as diagnostics do with everything " +
+    "else they show; one accessor that says what it hands out keeps them in.",
     "A copy that the guest's own crash asks for, announced by a notification of its own after it is whole, behind an opt-in " +
     "of the owner, with the size checked where it is used and a sequence word, gives the debugger what it wanted and the " +
     "guest what is its own.",
@@ -61,22 +64,33 @@ export const vmsaCrashPage: Scenario = {
     { policy: "vmsa.disabled", values: ["leave", "clear-p3p4"] },
     { policy: "vmsa.size-check", values: ["none", "assert-where-used"] },
     { policy: "vmsa.copy", values: ["plain", "sequence-word"] },
+    { policy: "vmsa.raw", values: ["public", "accessor"] },
   ],
   options: [{
     name: "vmsa",
     meaning: "size of the VMSA structure in bytes: today's, or one that does not fit a page",
     values: [String(VMSA_BYTES), String(LARGE_VMSA_BYTES)],
     default: String(VMSA_BYTES),
+  }, {
+    name: "inspect",
+    meaning: "whether the guest runs, or the host's diagnostics ask for its processor's state instead",
+    values: ["no", "yes"],
+    default: "no",
   }],
   properties: Object.values(P),
   memoryModels: ["sc", "tso"],
   bounds: {},
   matrix: {
-    parts: [{ vmsa: String(VMSA_BYTES) }, { vmsa: String(LARGE_VMSA_BYTES) }],
+    parts: [
+      { vmsa: String(VMSA_BYTES), inspect: "no" },
+      { vmsa: String(LARGE_VMSA_BYTES), inspect: "no" },
+      { vmsa: String(VMSA_BYTES), inspect: "yes" },
+    ],
     memoryModels: ["sc"],
     bounds: {},
   },
-  build: (policies, options, system) => build(new CrashPage(policies, Number(options.vmsa)), policies, system),
+  build: (policies, options, system) =>
+    build(new CrashPage(policies, Number(options.vmsa), options.inspect === "yes"), policies, system),
 };
 
 function build(model: CrashPage, policies: Readonly<Record<string, string>>, name: string): System {
@@ -99,15 +113,26 @@ function build(model: CrashPage, policies: Readonly<Record<string, string>>, nam
             model.get64("notified_p4") === model.get64("written_p4"));
         return seen && model.get("wrong_readback") === 0;
       }),
-      always(P.confidential, "registers and nonce are readable without an opt-in", () => model.get("disclosed") === 0),
-      always(P.cost, "a copy is made that no crash has asked for", () => model.get("copies") <= model.get("asked")),
-      always(P.size, "a VMSA that does not fit is copied beyond the page", () => model.get("oversized") === 0),
+      always(P.confidential, "registers and nonce are readable without an opt-in", () => {
+        const shown = model.shows("crash") || model.shows("diagnostics");
+        return !shown || model.is(OPT_IN, "yes");
+      }),
+      always(P.cost, "a copy is made that no crash has asked for", () => {
+        return model.copied("copies") <= model.get("asked");
+      }),
+      always(P.size, "a VMSA that does not fit is copied beyond the page", () => model.copied("oversized") === 0),
       always(P.whole, "a read that was accepted mixes two exits", () => model.get("torn") === 0),
       always(P.identified, "the reader cannot tell which exit it has read", () => model.get("unidentified") === 0),
-      always(P.announced, "the page is announced without a good copy in it", () => model.get("early") === 0),
-      always(P.raw, "bytes of the VMSA have left another way", () => model.get("raw_copies") <= model.get("copies")),
+      always(P.announced, "the page is announced without a good copy in it", () => model.copied("early") === 0),
+      always(P.raw, "bytes of the VMSA have left another way", () => {
+        return !model.shows("diagnostics") && (!model.shows("crash") || model.copied("accessor_bytes") > 0);
+      }),
     ],
     finished: () => model.vp.halted,
-    structures: [{ name: "VMM", at: model.state, layout: CrashPageState }],
+    structures: [
+      { name: "VMM", at: model.state, layout: CrashPageState },
+      { name: "copies", at: model.vp.state, layout: CrashCopyState },
+      { name: "announcement", at: model.vp.announcement, layout: CrashAnnouncement },
+    ],
   };
 }

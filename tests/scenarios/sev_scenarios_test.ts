@@ -82,6 +82,7 @@ const PR_3386 = {
   "vmsa.disabled": "leave",
   "vmsa.size-check": "none",
   "vmsa.copy": "plain",
+  "vmsa.raw": "public",
 };
 
 /** What a choice of policies violates with today's VMSA and with one that does not fit a page. */
@@ -97,13 +98,15 @@ Deno.test("openvmm 3386: the pull request takes the guest's parameters, shows it
     "cost",
     "guest-owns-crash-msrs",
     "identified",
+    "raw-access",
     "size",
     "whole",
   ]);
 });
 
 Deno.test("openvmm 3386: the review's suggestions leave the guest without its parameters, built in or not", () => {
-  const disabled = { ...PR_3386, "vmsa.build": "release", "vmsa.disabled": "clear-p3p4" };
+  const accessor = { "vmsa.raw": "accessor" };
+  const disabled = { ...PR_3386, ...accessor, "vmsa.build": "release", "vmsa.disabled": "clear-p3p4" };
   assertEquals(crashPage(disabled), ["guest-owns-crash-msrs"]);
   assert(crashPage({ ...PR_3386, "vmsa.when": "intercept" }).includes("cost"));
   // A debug build is no opt-in.
@@ -118,6 +121,7 @@ Deno.test("openvmm 3386: one combination satisfies all and still shows a VMSA; w
     "vmsa.opt-in": "yes",
     "vmsa.size-check": "assert-where-used",
     "vmsa.copy": "sequence-word",
+    "vmsa.raw": "accessor",
   };
   assertEquals(crashPage(all), []);
   const without: readonly (readonly [policy: keyof typeof PR_3386, names: readonly string[]])[] = [
@@ -126,6 +130,7 @@ Deno.test("openvmm 3386: one combination satisfies all and still shows a VMSA; w
     ["vmsa.opt-in", ["confidential"]],
     ["vmsa.size-check", ["announced-is-written", "size"]],
     ["vmsa.copy", ["identified", "whole"]],
+    ["vmsa.raw", ["raw-access"]],
   ];
   for (const [policy, names] of without) assertEquals(crashPage({ ...all, [policy]: PR_3386[policy] }), names, policy);
 });

@@ -19,7 +19,7 @@ import {
 } from "../../layout/hyperv/messages.ts";
 import { GHCB_MSR_RUN_VMPL_REQ, GHCB_MSR_RUN_VMPL_RESP, GhcbMsrInfo } from "../../layout/sev/msr_protocol.ts";
 import { VMCB_CONTROL, VMCB_MISC_CTL } from "../../layout/sev/vmcb.ts";
-import { GUEST_ASID } from "../../hypervisor/sev/machine.ts";
+import { GUEST_ASID, SHARED_PAGES } from "../../hypervisor/sev/machine.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
 import { HOST_STOP, type HostVcpu } from "../host_vcpu.ts";
 
@@ -44,6 +44,11 @@ export function resetHypervVcpu(host: HostVcpu): void {
   host.setVmcb32(at.asid, GUEST_ASID);
   host.setVmcb64(at.vmsa_pa, BigInt(host.sev.vmsa(host.index)));
   host.step = HANDLE_EXIT;
+}
+
+/** Byte offset of the page in which VMPL0 is told what happened. */
+function messagePage(host: HostVcpu): number {
+  return host.sev.sharedPage(host.index, SHARED_PAGES.MESSAGE);
 }
 
 /** A VMPL has left. */
@@ -84,7 +89,7 @@ const RUN_VMPL: StepId = step<HostVcpu>("hyperv.run-vmpl", (host) => {
 
 /** A reflected #VC: nothing but that is known. */
 const WRITE_EXCEPTION_MESSAGE: StepId = step<HostVcpu>("hyperv.write-exception-message", (host) => {
-  const page = host.sev.messagePage(host.index);
+  const page = messagePage(host);
   const written = host.guest.storeBytes(page + VECTOR, 2, BigInt(SEV_EXCEPTION.VC)) &&
     announce(host, types.HvMessageTypeExceptionIntercept, HvX64ExceptionInterceptMessage.size);
   return written ? ENTER_VMPL0 : MESSAGE_PAGE_LOST;
@@ -92,7 +97,7 @@ const WRITE_EXCEPTION_MESSAGE: StepId = step<HostVcpu>("hyperv.write-exception-m
 
 /** A nested page fault that the RMP raised. */
 const WRITE_MEMORY_MESSAGE: StepId = step<HostVcpu>("hyperv.write-memory-message", (host) => {
-  const page = host.sev.messagePage(host.index);
+  const page = messagePage(host);
   const written = host.guest.store64(page + GPA, host.vmcb64(at.exit_info_2)) &&
     announce(host, types.HvMessageTypeGpaIntercept, HvX64MemoryInterceptMessage.size);
   return written ? ENTER_VMPL0 : MESSAGE_PAGE_LOST;
@@ -101,7 +106,7 @@ const WRITE_MEMORY_MESSAGE: StepId = step<HostVcpu>("hyperv.write-memory-message
 /** Writes a message's header, after its payload. */
 function announce(host: HostVcpu, type: number, length: number): boolean {
   return host.guest.store64(
-    host.sev.messagePage(host.index),
+    messagePage(host),
     (BigInt(length) << LENGTH_SHIFT) | BigInt(type >>> 0),
   );
 }

@@ -5,7 +5,7 @@
  * ```
  * base   VMCBs                 one page a VP, the host's
  *        VMSAs                 one page a VP, the guest's from launch on; with a paravisor one more for each lower VMPL
- *        messages              one page a VP, shared: what the host tells the paravisor (with a paravisor only)
+ *        shared                SHARED_PAGES of each VP, between paravisor and host (with a paravisor only)
  *        paravisor             a secrets page, then the paravisor's own pages of each VP, private to VMPL0
  *        SevVpState            64 bytes a VP
  *        key                   16 bytes
@@ -44,6 +44,18 @@ export interface SevConfig {
   readonly paravisorPages?: number;
 }
 
+/** Pages of each VP that a paravisor shares with the host, in order. */
+export const SHARED_PAGES = {
+  /** What the host tells the paravisor of an exit. */
+  MESSAGE: 0,
+  /** The copy of a VMSA, where the paravisor makes one. */
+  CRASH: 1,
+  /** What belongs to that copy. */
+  ANNOUNCEMENT: 2,
+  /** How many there are. */
+  COUNT: 3,
+} as const;
+
 /** VMSAs of a VP below a paravisor: VMPL0's own, and those of the lower VMPLs that run guests. */
 const PARAVISOR_VMSAS: number = VMPL.VTL0 + 1;
 
@@ -66,8 +78,8 @@ function places(config: SevConfig) {
   const vmcbs = base;
   const vmsas = vmcbs + vps * PAGE_SIZE;
   const own = config.paravisorPages ?? 0;
-  const messages = vmsas + vps * vmsasPerVp(config) * PAGE_SIZE;
-  const paravisor = messages + (own === 0 ? 0 : vps * PAGE_SIZE);
+  const shared = vmsas + vps * vmsasPerVp(config) * PAGE_SIZE;
+  const paravisor = shared + (own === 0 ? 0 : vps * SHARED_PAGES.COUNT * PAGE_SIZE);
   const vpStates = paravisor + (own === 0 ? 0 : (1 + vps * own) * PAGE_SIZE);
   // Everything up to here has an entry in the table; the table and what follows belongs to the host alone.
   const pages = roundUp(vpStates, PAGE_SIZE) / PAGE_SIZE;
@@ -77,7 +89,7 @@ function places(config: SevConfig) {
   return {
     vmcbs,
     vmsas,
-    messages,
+    shared,
     paravisor,
     vpStates,
     pages,
@@ -106,7 +118,7 @@ export class SevMachine {
   readonly #vmcbs: number;
   readonly #vmsas: number;
   readonly #vmsasPerVp: number;
-  readonly #messages: number;
+  readonly #shared: number;
   readonly #paravisor: number;
   readonly #vpStates: number;
 
@@ -119,7 +131,7 @@ export class SevMachine {
     this.#vmcbs = place.vmcbs;
     this.#vmsas = place.vmsas;
     this.#vmsasPerVp = vmsasPerVp(config);
-    this.#messages = place.messages;
+    this.#shared = place.shared;
     this.#paravisor = place.paravisor;
     this.#vpStates = place.vpStates;
     this.rmp = config.snp ? new Rmp(memory, { base: place.table, pages: place.pages }) : undefined;
@@ -150,9 +162,9 @@ export class SevMachine {
     return this.#vmsas + (vp * this.#vmsasPerVp + vmpl) * PAGE_SIZE;
   }
 
-  /** Byte offset of the shared page in which the host tells a VP's paravisor what happened; with a paravisor. */
-  messagePage(vp: number): number {
-    return this.#messages + vp * PAGE_SIZE;
+  /** Byte offset of one of the SHARED_PAGES of a VP; with a paravisor. */
+  sharedPage(vp: number, page: number): number {
+    return this.#shared + (vp * SHARED_PAGES.COUNT + page) * PAGE_SIZE;
   }
 
   /** Byte offset of the paravisor's secrets page. */

@@ -1,7 +1,7 @@
 /**
- * OpenHCL's run loop on SNP as far as a VMSA can reach the host through it: exits of the lower VTLs, VTL switches, the
- * guest's crash MSRs, and the page to which a draft pull request copies the VMSA (openvmm pull request 3386; sev.md f20 to
- * f57).
+ * OpenHCL's run loop on SNP as far as a VMSA can reach the host through it, small enough for every schedule: exits of the
+ * lower VTLs, VTL switches, the guest's crash MSRs, the host's diagnostics, and the page to which a draft pull request copies
+ * the VMSA (openvmm pull request 3386; sev.md f20 to f57). The copy itself is `crash_copy.ts`.
  *
  * VMSAs, register protection and the crash page are real bytes. The guest is reduced to its choice of what it leaves for.
  *
@@ -17,63 +17,36 @@ import { POLICIES_MAX, type Policy, policy, policyAt, policyNamed, policyValue }
 import { DirectPort } from "../../memory/port.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
 import { ProtectedVmsa, TWEAK_BITMAP_BYTES, VMSA_REGISTER_BYTES } from "../../sev/register_protection.ts";
+import {
+  BUILD,
+  COPY,
+  type CopyingAgent,
+  CrashAnnouncement,
+  type CrashCopy,
+  CrashCopyState,
+  DISABLED,
+  OPT_IN,
+  PUBLISH,
+  SIZE_CHECK,
+  UPDATE,
+  updatesAfterRun,
+  updatesAtCrash,
+  updatesAtSwitch,
+  WHEN,
+} from "./crash_copy.ts";
 import { initVmsa } from "./init_vmsa.ts";
 import { copySharedRegisters } from "./vtl_switch.ts";
 
 const EXIT = SevExitCode.values;
 
-/** When the VMSA is copied to the crash page. */
-export const WHEN = policy("vmsa.when", "When OpenHCL copies the VMSA to the page that the host can read", {
-  "every-exit": "after every run and at every VTL switch (pull request 3386)",
-  "intercept": "only when a message of the hypervisor is pending (the review)",
-  "crash-ctl": "when the guest reports a crash through the CTL MSR",
-  "off": "never",
+/** Who can reach a VMSA's raw bytes. */
+export const RAW = policy("vmsa.raw", "Who can reach the raw bytes of a VMSA", {
+  "public": "whoever has the VMSA: the diagnostics copy them too (pull request 3386 makes the bytes public)",
+  "accessor": "one documented accessor, which only the crash page uses; diagnostics show registers that are no secret",
 });
 
-/** Where the page is announced. */
-export const PUBLISH = policy("vmsa.publish", "How the host learns where the copy is", {
-  "p3p4": "address and size replace crash parameters P3 and P4, before the copy is made (pull request 3386)",
-  "host-notification": "a notification of its own, after the copy, with VP, VTL and number of the exit",
-});
+const POLICIES: readonly { readonly name: string }[] = [WHEN, PUBLISH, BUILD, OPT_IN, DISABLED, SIZE_CHECK, COPY, RAW];
 
-/** What is built. */
-export const BUILD = policy("vmsa.build", "Whether copying is part of the build", {
-  "release": "only with an opt-in",
-  "debug": "always: the pull request in every build, the review's code in debug builds",
-});
-
-/** Whether the owner of the guest has agreed. */
-export const OPT_IN = policy(
-  "vmsa.opt-in",
-  "Whether the owner of the guest has agreed to show its registers to the host",
-  {
-    "no": "nobody has asked",
-    "yes": "explicitly, for this guest",
-  },
-);
-
-/** What happens where copying is not part of the build. */
-export const DISABLED = policy("vmsa.disabled", "What is left of the code where copying is not part of the build", {
-  "leave": "nothing",
-  "clear-p3p4": "P3 and P4 are set to 0 wherever they would have been set (the review's code)",
-});
-
-/** Whether the size of the VMSA is looked at. */
-export const SIZE_CHECK = policy("vmsa.size-check", "Whether the size of a VMSA is held against that of the page", {
-  "none": "not in this crate (pull request 3386)",
-  "assert-where-used": "where the copy is made; a VMSA that does not fit is refused",
-});
-
-/** How a reader can tell that it has read one copy. */
-export const COPY = policy("vmsa.copy", "How a reader can tell a whole copy of one exit", {
-  "plain": "not at all (pull request 3386)",
-  "sequence-word": "a header with a sequence word, odd while the copy is made, and VP, VTL and number of the exit",
-});
-
-const POLICIES: readonly { readonly name: string }[] = [WHEN, PUBLISH, BUILD, OPT_IN, DISABLED, SIZE_CHECK, COPY];
-
-/** Bytes of a VMSA that are copied (`size_of::<SevVmsa>()`). */
-export const VMSA_BYTES = 1648;
 /** Bytes of one that a later processor might have, which does not fit a page. */
 export const LARGE_VMSA_BYTES = 4104;
 /** Crash parameters that the guest reports. */
@@ -85,48 +58,37 @@ const VMSAS = 0;
 const CRASH_PAGE = 2 * PAGE_SIZE;
 /** The page behind the crash page: what an oversized copy would hit. */
 const NEIGHBOUR = 3 * PAGE_SIZE;
-const HEADER = NEIGHBOUR + 64;
-const STATE = 4 * PAGE_SIZE;
+/** In the model behind the page, so that the copy's offsets stay. */
+const ANNOUNCEMENT = NEIGHBOUR + 64;
+/** The page in which the host's diagnostics get their answer. */
+const DIAGNOSTICS = 4 * PAGE_SIZE;
+const STATE = 5 * PAGE_SIZE;
 const AGENTS = 2;
+const COPY_STATE: number = STATE + 160;
 const BLOCKS = STATE + 256;
 const POLICY_AREA: number = BLOCKS + AGENTS * AgentBlock.size;
 
-/** What the VMM keeps for the processor, what the host has been told, and what must come out. */
-export const CrashPageState = structure("CrashPageState", 256, [
+/** What the VMM keeps for the processor beside its copies, what the host was told, and what must come out. */
+export const CrashPageState = structure("CrashPageState", 160, [
   ["vtl", 0, u32, "VTL that runs: 0 or 1"],
   ["exits", 4, u32, "Exits so far"],
-  ["copies", 8, u32, "Page-sized copies so far"],
-  ["asked", 12, u32, "Crashes that the guest has reported"],
+  ["asked", 8, u32, "Crashes that the guest has reported"],
+  ["inspections", 12, u32, "Times that the host's diagnostics have asked"],
   ["crash_reg", 16, array(u64, 5), "P0 to P4 as the VMM keeps them"],
   ["written_p3", 56, u64, "P3 as the guest wrote it last"],
   ["written_p4", 64, u64, "P4 as the guest wrote it last"],
-  ["announced", 72, u64, "Address of the copy as the host has been told; 0 while it has not (shared)"],
-  ["announced_size", 80, u64, "Its size"],
-  ["announced_exit", 88, u32, "Number of the exit that the announcement names; 0 when it names none"],
-  ["announced_vtl", 92, u32, "VTL that it names"],
-  ["good", 96, u32, "1 when the page holds a whole copy"],
-  reserved(100, 4),
-  ["notified_p3", 104, u64, "P3 of the crash notification that the host got"],
-  ["notified_p4", 112, u64, "P4 of it"],
-  ["notified", 120, u32, "Crash notifications"],
-  ["raw_copies", 124, u32, "Copies that went through the accessor of raw bytes"],
-  ["page_exit", 128, u32, "Number of the exit that the page holds"],
-  ["page_vtl", 132, u32, "VTL that it holds"],
-  ["early", 136, u32, "Announcements before, or without, a good copy"],
-  ["oversized", 140, u32, "Copies that went beyond the page, or were cut"],
-  ["wrong_readback", 144, u32, "Reads of P3 or P4 by the guest that gave something else than it wrote"],
-  ["torn", 148, u32, "Reads that were accepted and mix two exits"],
-  ["unidentified", 152, u32, "Reads that were accepted and whose VP, VTL or exit the reader cannot tell"],
-  ["refused", 156, u32, "Copies that were refused because of their size"],
-  ["disclosed", 160, u32, "1 when the page has held secret registers without an opt-in"],
-  reserved(164, 92),
+  ["notified_p3", 72, u64, "P3 of the crash notification that the host got"],
+  ["notified_p4", 80, u64, "P4 of it"],
+  ["notified", 88, u32, "Crash notifications"],
+  ["wrong_readback", 92, u32, "Reads of P3 or P4 by the guest that gave something else than it wrote"],
+  ["torn", 96, u32, "Reads that were accepted and mix two exits"],
+  ["unidentified", 100, u32, "Reads that were accepted and whose VP, VTL or exit the reader cannot tell"],
+  reserved(104, 56),
 ], "Not a structure of the modelled machine");
-
-/** In front of the copy with `sequence-word`; in the model behind the page, so that the copy's offsets stay. */
-const HeaderWord = { SEQUENCE: 0, VTL: 4, EXIT: 8 } as const;
 
 const at = CrashPageState.at;
 type Word = keyof typeof at & string;
+const told = CrashAnnouncement.at;
 
 /** Exits of the guest in one run. */
 const EXITS_MAX = 2;
@@ -141,9 +103,11 @@ export class CrashPage {
   readonly reader: CrashReader;
   /** Bytes that the VMSA structure has. */
   readonly vmsaBytes: number;
-
-  /** The model with policies; those that are not given have their defaults. */
-  constructor(policies: Readonly<Record<string, string>>, vmsaBytes: number) {
+  /**
+   * The model with policies; those that are not given have their defaults. With `inspects` the guest, which has run before,
+   * does not run: the host's diagnostics ask for its processor's state.
+   */
+  constructor(policies: Readonly<Record<string, string>>, vmsaBytes: number, inspects = false) {
     this.memory = MachineMemory.allocate(POLICY_AREA + POLICIES_MAX);
     this.vmsaBytes = vmsaBytes;
     for (const { name } of POLICIES) {
@@ -159,7 +123,7 @@ export class CrashPage {
     this.set64("written_p3", 0, GUEST_P3);
     this.set64("written_p4", 0, GUEST_P4);
     this.vp = new SnpVp(this, BLOCKS, port);
-    this.vp.step = RUN_VP;
+    this.vp.step = inspects ? INSPECT : RUN_VP;
     this.reader = new CrashReader(this, BLOCKS + AgentBlock.size, port);
     this.reader.step = READ_ANNOUNCEMENT;
   }
@@ -174,9 +138,15 @@ export class CrashPage {
     return policyAt(this.memory.u8, POLICY_AREA, question as unknown as Policy) === question.is[value];
   }
 
-  /** Whether copying is part of the build. */
-  get enabled(): boolean {
-    return this.is(BUILD, "debug") || this.is(OPT_IN, "yes");
+  /** Whether a page that the host can read holds a VMSA's nonce, and with it what the nonce covers. */
+  shows(page: "crash" | "diagnostics"): boolean {
+    const at = (page === "crash" ? CRASH_PAGE : DIAGNOSTICS) + VMSA.at.reg_prot_nonce;
+    return this.memory.u64[at >>> 3] !== 0n;
+  }
+
+  /** A word of what the VMM keeps about its copies. */
+  copied(word: keyof typeof CrashCopyState.at): number {
+    return this.memory.u32[(COPY_STATE + CrashCopyState.at[word]) >>> 2];
   }
 
   /** A 32-bit word of the state. */
@@ -218,8 +188,6 @@ export class CrashPage {
 /** Registers whose secret values the guest has, one in each half of what is copied. */
 const LOW_REGISTER = VMSA.at.rax;
 const HIGH_REGISTER = VMSA.at.r8;
-/** Bytes of the copy that one step makes. */
-const HALF = VMSA_REGISTER_BYTES / 2;
 /** Nonces of the two VMSAs. */
 const NONCES = [0x1234_5678_9abc_def1n, 0xfedc_ba98_7654_3211n] as const;
 /** Protects RAX and R8, among others, and nothing that is accessed directly. */
@@ -232,13 +200,40 @@ const BITMAP: Uint8Array = (() => {
 export const SECRET = 0x5ec2_e700_0000_0000n;
 
 /** The VMM in VTL2 of one processor. */
-export class SnpVp extends Agent {
+export class SnpVp extends Agent implements CopyingAgent, CrashCopy {
   readonly model: CrashPage;
+  readonly vp = 0;
+  readonly page = CRASH_PAGE;
+  readonly announcement = ANNOUNCEMENT;
+  readonly state = COPY_STATE;
 
   /** The VMM over the block at byte offset `block`. */
   constructor(model: CrashPage, block: number, port: DirectPort) {
     super("openhcl.vp0", model.memory, block, port);
     this.model = model;
+  }
+
+  get crashCopy(): CrashCopy {
+    return this;
+  }
+  get vtl(): number {
+    return this.model.get("vtl");
+  }
+  get exit(): number {
+    return this.model.get("exits");
+  }
+  get vmsa(): number {
+    return VMSAS + this.vtl * PAGE_SIZE;
+  }
+  get vmsaBytes(): number {
+    return this.model.vmsaBytes;
+  }
+  is<V extends string>(question: Policy<V>, value: V): boolean {
+    return this.model.is(question, value);
+  }
+  setParameters(p3: bigint, p4: bigint): void {
+    this.model.set64("crash_reg", 3, p3);
+    this.model.set64("crash_reg", 4, p4);
   }
 }
 
@@ -273,8 +268,7 @@ const SET_BUSY: StepId = step<SnpVp>("snp.test-and-set-guest-busy", (vp) => {
   const vmsa = model.vmsa(model.get("vtl"));
   vmsa.set64("vintr_ctrl", vmsa.get64("vintr_ctrl") | V_INTR_CTRL.mask.guest_busy);
   const intercept = vp.locals32[LEFT_FOR] !== REASON.INTERRUPT;
-  const updates = model.is(WHEN, "every-exit") || (model.is(WHEN, "intercept") && intercept);
-  return updates ? vp.call(UPDATE, HANDLE) : HANDLE;
+  return updatesAfterRun(vp, intercept) ? vp.call(UPDATE, HANDLE) : HANDLE;
 });
 
 /** The exit is handled (f25). */
@@ -290,7 +284,7 @@ const HANDLE: StepId = step<SnpVp>("snp.handle-exit", (vp) => {
       return NEXT;
     case REASON.CRASH_CTL:
       model.count("asked");
-      return model.is(WHEN, "crash-ctl") ? vp.call(UPDATE, NOTIFY_CRASH) : NOTIFY_CRASH;
+      return updatesAtCrash(vp) ? vp.call(UPDATE, NOTIFY_CRASH) : NOTIFY_CRASH;
     case REASON.VTL_SWITCH:
       return SWITCH_VTL;
     default:
@@ -313,92 +307,19 @@ const SWITCH_VTL: StepId = step<SnpVp>("snp.switch-vtl", (vp) => {
   const from = model.get("vtl");
   copySharedRegisters(model.vmsa(from), model.vmsa(1 - from));
   model.set("vtl", 1 - from);
-  return model.is(WHEN, "every-exit") ? vp.call(UPDATE, NEXT) : NEXT;
+  return updatesAtSwitch(vp) ? vp.call(UPDATE, NEXT) : NEXT;
 });
 
 const NEXT: StepId = step<SnpVp>("snp.next-run", (vp) => vp.model.get("exits") < EXITS_MAX ? RUN_VP : HALTED);
 
-// --- update_vmsa_crash_page ------------------------------------------------------------------------------------------
-
-/** What is done depends on the build; the pull request announces before it copies. */
-const UPDATE: StepId = step<SnpVp>("snp.update-vmsa-crash-page", (vp) => {
+/** The host's diagnostics ask for the processor's state; the answer lies in a page that it can read. */
+const INSPECT: StepId = step<SnpVp>("snp.inspect", (vp) => {
   const { model } = vp;
-  if (!model.enabled) return model.is(DISABLED, "clear-p3p4") ? CLEAR_P3P4 : vp.return();
-  if (model.is(SIZE_CHECK, "assert-where-used") && model.vmsaBytes > PAGE_SIZE) {
-    model.count("refused");
-    return vp.return();
-  }
-  return model.is(PUBLISH, "p3p4") ? ANNOUNCE_P3P4 : COPY_BEGIN;
-});
-
-const CLEAR_P3P4: StepId = step<SnpVp>("snp.clear-p3p4", (vp) => {
-  vp.model.set64("crash_reg", 3, 0n);
-  vp.model.set64("crash_reg", 4, 0n);
-  return vp.return();
-});
-
-/** P3 and P4 become the page's: in the VMM's own registers and in those that the host reads. */
-const ANNOUNCE_P3P4: StepId = step<SnpVp>("snp.publish-p3p4", (vp) => {
-  const { model } = vp;
-  model.set64("crash_reg", 3, BigInt(CRASH_PAGE));
-  model.set64("crash_reg", 4, BigInt(model.vmsaBytes));
-  return announce(vp, COPY_BEGIN);
-});
-
-/** The host learns of the page. */
-function announce(vp: SnpVp, next: StepId): StepId {
-  const { model } = vp;
-  if (model.get("good") === 0) model.count("early");
-  model.set64("announced_size", 0, BigInt(model.vmsaBytes));
-  vp.port.store64(STATE + at.announced, BigInt(CRASH_PAGE));
-  return next;
-}
-
-/** A copy begins. */
-const COPY_BEGIN: StepId = step<SnpVp>("snp.begin-copy", (vp) => {
-  const { model } = vp;
-  model.set("good", 0);
-  model.count("copies");
-  if (model.is(COPY, "sequence-word")) vp.port.add32(HEADER + HeaderWord.SEQUENCE, 1);
-  return COPY_LOW;
-});
-
-/** The first half of the VMSA's raw bytes, which hold the nonce and what it protects. */
-const COPY_LOW: StepId = step<SnpVp>("snp.copy-vmsa-low", (vp) => {
-  copyRaw(vp, 0, HALF);
-  return COPY_HIGH;
-});
-
-/** The second half; what does not fit a page lands behind it. */
-const COPY_HIGH: StepId = step<SnpVp>("snp.copy-vmsa-high", (vp) => {
-  const { model } = vp;
-  copyRaw(vp, HALF, VMSA_REGISTER_BYTES - HALF);
-  model.count("raw_copies");
-  if (model.vmsaBytes > PAGE_SIZE) model.count("oversized");
-  if (model.is(OPT_IN, "no")) model.set("disclosed", 1);
-  return COPY_END;
-});
-
-/** The one accessor of a VMSA's raw bytes: they contain the nonce and all that it covers, and are as secret as these. */
-function copyRaw(vp: SnpVp, offset: number, bytes: number): void {
-  vp.port.copy(CRASH_PAGE + offset, VMSAS + vp.model.get("vtl") * PAGE_SIZE + offset, bytes);
-}
-
-/** The copy is whole. */
-const COPY_END: StepId = step<SnpVp>("snp.end-copy", (vp) => {
-  const { model } = vp;
-  model.set("page_exit", model.get("exits"));
-  model.set("page_vtl", model.get("vtl"));
-  model.set("good", model.vmsaBytes > PAGE_SIZE ? 0 : 1);
-  if (model.is(COPY, "sequence-word")) {
-    vp.port.store32(HEADER + HeaderWord.VTL, model.get("vtl"));
-    vp.port.store32(HEADER + HeaderWord.EXIT, model.get("exits"));
-    vp.port.add32(HEADER + HeaderWord.SEQUENCE, 1);
-  }
-  if (model.is(PUBLISH, "p3p4")) return vp.return();
-  model.set("announced_exit", model.get("exits"));
-  model.set("announced_vtl", model.get("vtl"));
-  return announce(vp, vp.return());
+  model.count("inspections");
+  // With its bytes public, what a VMSA holds is copied like anything else that diagnostics show.
+  if (model.is(RAW, "public")) vp.port.copy(DIAGNOSTICS, vp.vmsa, VMSA_REGISTER_BYTES);
+  else vp.port.store64(DIAGNOSTICS, model.vmsa(vp.vtl).get64("guest_exit_code"));
+  return HALTED;
 });
 
 // --- The host's debugger ---------------------------------------------------------------------------------------------
@@ -418,17 +339,17 @@ export class CrashReader extends Agent {
 const R = { SEQUENCE: 0, LOW: 1, HIGH: 2, EXIT: 6, VTL: 7 } as const;
 
 const READ_ANNOUNCEMENT: StepId = step<CrashReader>("crash-reader.read-announcement", (reader) => {
-  reader.locals32[R.EXIT] = reader.model.get("announced_exit");
-  reader.locals32[R.VTL] = reader.model.get("announced_vtl");
+  reader.locals32[R.EXIT] = reader.port.load32(ANNOUNCEMENT + told.announced_exit);
+  reader.locals32[R.VTL] = reader.port.load32(ANNOUNCEMENT + told.announced_vtl);
   return reader.model.is(COPY, "sequence-word") ? READ_SEQUENCE : READ_LOW;
-}, (reader) => reader.port.load64(STATE + at.announced) !== 0n);
+}, (reader) => reader.port.load64(ANNOUNCEMENT + told.address) !== 0n);
 
 const READ_SEQUENCE: StepId = step<CrashReader>("crash-reader.read-sequence", (reader) => {
-  const sequence = reader.port.load32(HEADER + HeaderWord.SEQUENCE);
+  const sequence = reader.port.load32(ANNOUNCEMENT + told.sequence);
   reader.locals32[R.SEQUENCE] = sequence;
   if ((sequence & 1) !== 0 || sequence === 0) return HALTED; // a copy is being made: not accepted
-  reader.locals32[R.EXIT] = reader.port.load32(HEADER + HeaderWord.EXIT);
-  reader.locals32[R.VTL] = reader.port.load32(HEADER + HeaderWord.VTL);
+  reader.locals32[R.EXIT] = reader.port.load32(ANNOUNCEMENT + told.exit);
+  reader.locals32[R.VTL] = reader.port.load32(ANNOUNCEMENT + told.vtl);
   return READ_LOW;
 });
 
@@ -444,7 +365,7 @@ const READ_HIGH: StepId = step<CrashReader>("crash-reader.read-high-half", (read
 });
 
 const READ_SEQUENCE_AGAIN: StepId = step<CrashReader>("crash-reader.read-sequence-again", (reader) => {
-  return reader.port.load32(HEADER + HeaderWord.SEQUENCE) === reader.locals32[R.SEQUENCE] ? ACCEPT : HALTED;
+  return reader.port.load32(ANNOUNCEMENT + told.sequence) === reader.locals32[R.SEQUENCE] ? ACCEPT : HALTED;
 });
 
 /** The reader takes what it has read for the VMSA of one exit. Stored values are XORed with the same nonce. */

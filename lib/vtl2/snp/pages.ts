@@ -8,6 +8,7 @@ import { HvMessage } from "../../layout/hyperv/messages.ts";
 import { reserved, structure } from "../../layout/structure.ts";
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import { VmmVpState } from "../vmm_state.ts";
+import { CrashCopyState } from "./crash_copy.ts";
 
 /** The pages of one processor, in order. */
 export const SNP_PAGES = {
@@ -35,7 +36,10 @@ export const SnpVmmState = structure("SnpVmmState", 0x200, [
   ["spurious", 0x18, u32, "Nested page faults that needed nothing"],
   ["ignored", 0x1c, u32, "Automatic exits and messages that needed nothing"],
   ["exits", 0x20, u32, "Runs of a lower VTL, modulo 2^32"],
-  reserved(0x24, 0x5c),
+  ["told_crashes", 0x24, u32, "Crashes of the guest for which the VMSA has been copied, or need not be"],
+  reserved(0x28, 0x18),
+  ["crash_copy", 0x40, CrashCopyState, "What is kept about copies of the VMSA"],
+  reserved(0x60, 0x20),
   ["emulated_message", 0x80, bytes(HvMessage.size), "What the instruction emulator is given in place of a message"],
   reserved(0x180, 0x80),
 ], "The VMM's own memory; not a structure of OpenHCL");

@@ -16,6 +16,7 @@ import {
 } from "../../cpu/state.ts";
 import { VECTOR_BP, VECTOR_OF } from "../../cpu/faults.ts";
 import { ATTENTION } from "../../hypervisor/attention.ts";
+import { SHARED_PAGES } from "../../hypervisor/sev/machine.ts";
 import { offerInterrupt, vmgexit } from "../../hypervisor/sev/vmpl_vp.ts";
 import { HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { hcl_run } from "../../layout/hyperv/hcl_run.ts";
@@ -25,6 +26,7 @@ import { GHCB_MSR_RUN_VMPL_REQ, GhcbMsrInfo } from "../../layout/sev/msr_protoco
 import { NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
 import { EVENT_INJ, EventInjType, V_INTR_CTRL, VMSA } from "../../layout/sev/vmsa.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
+import { VmmVpState } from "../vmm_state.ts";
 import { BUSY, CRASHED, type HandlerResult, TRIPLE_FAULT } from "../vmm_vp.ts";
 import {
   handleCpuid,
@@ -38,6 +40,7 @@ import {
   handleShutdown,
   handleUnexpected,
 } from "./exits.ts";
+import { UPDATE, updatesAfterRun, updatesAtCrash } from "./crash_copy.ts";
 import { vmplOf } from "./init_vmsa.ts";
 import type { SnpVp } from "./snp_vp.ts";
 
@@ -172,13 +175,13 @@ const NOT_RESTARTABLE: StepId = step<SnpVp>("openhcl-snp.not-restartable", (vp) 
 
 /** Takes the host's message out of the page that the host can write, so that it no longer changes. */
 const TAKE_MESSAGE: StepId = step<SnpVp>("openhcl-snp.take-message", (vp) => {
-  const page = vp.sev.messagePage(vp.index);
+  const page = vp.sev.sharedPage(vp.index, SHARED_PAGES.MESSAGE);
   vp.port.copy(vp.runPage + MESSAGE, page, HvMessage.size);
   vp.port.store32(page + HvMessageHeader.at.typ, 0);
   const type = vp.memory.u32[(vp.runPage + MESSAGE) >>> 2];
   vp.set("has_message", type === 0 ? 0 : 1);
   if (type !== 0) vp.observer?.message(type);
-  return DISPATCH;
+  return updatesAfterRun(vp.crashCopy, type !== 0) ? vp.call(UPDATE, DISPATCH) : DISPATCH;
 });
 
 /** Finds the handler of the exit. */
@@ -191,7 +194,10 @@ const DISPATCH: StepId = step<SnpVp>("openhcl-snp.dispatch", (vp) => {
 const DONE: StepId = step<SnpVp>("openhcl-snp.exit-handled", (vp) => {
   vp.vmsa(vp.vtl).setHarmlessExit();
   vp.set("has_message", 0);
-  return ATTEND;
+  const crashes = vp.memory.u32[(vp.vmm.state + VmmVpState.at.crashes) >>> 2];
+  if (crashes === vp.get("told_crashes")) return ATTEND;
+  vp.set("told_crashes", crashes);
+  return updatesAtCrash(vp.crashCopy) ? vp.call(UPDATE, ATTEND) : ATTEND;
 });
 
 /** Declares the step of an exit handler, and the one in which it waits for a device that is busy. */

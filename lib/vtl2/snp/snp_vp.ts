@@ -5,12 +5,15 @@
  * @module
  */
 import type { CpuidTable } from "../../hypervisor/cpuid.ts";
+import { SHARED_PAGES } from "../../hypervisor/sev/machine.ts";
 import { VmplVp, type VmplVpParts } from "../../hypervisor/sev/vmpl_vp.ts";
 import type { VirtualProcessor } from "../../hypervisor/virtual_processor.ts";
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import type { Policy } from "../../memory/policy.ts";
 import { ProtectedVmsa } from "../../sev/register_protection.ts";
 import type { InstructionEmulator } from "../emulator/emulator.ts";
+import { VmmVpState } from "../vmm_state.ts";
+import { type CopyingAgent, type CrashCopy, VMSA_BYTES } from "./crash_copy.ts";
 import { vmplOf } from "./init_vmsa.ts";
 import { SNP_PAGES, SnpVmmState } from "./pages.ts";
 import { SnpVmmVp, type SnpVmmVpParts } from "./snp_vmm_vp.ts";
@@ -37,10 +40,11 @@ export type SnpWord =
   | "interrupts"
   | "spurious"
   | "ignored"
-  | "exits";
+  | "exits"
+  | "told_crashes";
 
 /** See the module's description. */
-export class SnpVp extends VmplVp {
+export class SnpVp extends VmplVp implements CopyingAgent {
   /** Byte offset of its run page. */
   readonly runPage: number;
   /** Byte offset of its {@linkcode SnpVmmState}. */
@@ -55,6 +59,8 @@ export class SnpVp extends VmplVp {
   readonly deviceReady: () => boolean;
   /** Records a triple fault of a lower VTL. */
   readonly onTripleFault: (vp: VirtualProcessor) => void;
+  /** What is copied of its VMSAs, and where the host can read it. */
+  readonly crashCopy: CrashCopy;
   readonly #vmsas: readonly ProtectedVmsa[];
 
   /** Processor `index` over the agent block at byte offset `block`. */
@@ -69,6 +75,7 @@ export class SnpVp extends VmplVp {
     this.onTripleFault = parts.onTripleFault;
     this.#vmsas = [0, 1].map((vtl) => new ProtectedVmsa(this.memory.view, this.vmsaPage(vtl), parts.tweakBitmap));
     this.vmm = new SnpVmmVp(this, parts);
+    this.crashCopy = new VmsaCopy(this);
   }
 
   /** Byte offset of the VMSA of a lower VTL. */
@@ -104,5 +111,44 @@ export class SnpVp extends VmplVp {
   /** The number of the chosen value of `policy`. */
   policy(policy: Policy): number {
     return this.partition.policy(policy);
+  }
+}
+
+/** The copy of a running processor's VMSA. */
+class VmsaCopy implements CrashCopy {
+  readonly vp: number;
+  readonly vmsaBytes = VMSA_BYTES;
+  readonly page: number;
+  readonly announcement: number;
+  readonly state: number;
+  readonly #vp: SnpVp;
+
+  constructor(vp: SnpVp) {
+    this.#vp = vp;
+    this.vp = vp.index;
+    this.page = vp.sev.sharedPage(vp.index, SHARED_PAGES.CRASH);
+    this.announcement = vp.sev.sharedPage(vp.index, SHARED_PAGES.ANNOUNCEMENT);
+    this.state = vp.vmmState + at.crash_copy;
+  }
+
+  get vtl(): number {
+    return this.#vp.vtl;
+  }
+  get exit(): number {
+    return this.#vp.get("exits");
+  }
+  get vmsa(): number {
+    return this.#vp.vmsaPage(this.#vp.vtl);
+  }
+
+  is<V extends string>(question: Policy<V>, value: V): boolean {
+    return this.#vp.policy(question as unknown as Policy) === question.is[value];
+  }
+
+  setParameters(p3: bigint, p4: bigint): void {
+    const { u64 } = this.#vp.memory;
+    const parameters = (this.#vp.vmm.state + VmmVpState.at.crash_parameters) >>> 3;
+    u64[parameters + 3] = p3;
+    u64[parameters + 4] = p4;
   }
 }
