@@ -34,16 +34,11 @@ import type { ExitAccess, ExitHeader, ExitRegisters, ExitType } from "./exit_str
 
 const at = CpuState.at;
 const RFLAGS = at.rflags >>> 2;
-const FX = at.fx;
 const INSTRUCTIONS = at.instructions >>> 3;
 
 /** The MSRs that a recording's rule serves. */
 const MSR_FIRST = 0x4000_0000;
 const MSR_LAST = 0x4000_00ff;
-/** x87 control word and MXCSR with which programs start. */
-const FCW_START = 0x37f;
-const MXCSR_START = 0x1f80;
-const MXCSR_OFFSET = 24;
 /** Instructions executed between two looks at the budget. */
 const SLICE = 1 << 20;
 /** How a time stamp grows by being read, in ticks, on top of one tick an instruction. */
@@ -105,8 +100,6 @@ export class ExitMachine implements CpuBus {
     this.cpu = new Cpu(this.memory, stateAt, this);
     resetCpu(this.cpu, "power-up", 0);
     writeExitRegisters(this.memory.view, stateAt, header.initial);
-    this.cpu.sv.setUint16(FX, FCW_START, true);
-    this.cpu.sv.setUint32(FX + MXCSR_OFFSET, MXCSR_START, true);
     this.cpu.flushCaches();
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { CpuState } from "../cpu/state.ts";
+import { CpuState, FX } from "../cpu/state.ts";
 import type { Machine } from "../machine/machine.ts";
 import {
   EXIT_SEGMENTS,
@@ -16,6 +16,9 @@ import {
 
 const at = CpuState.at;
 const GPR_COUNT = 16;
+const FCW_START = 0x37f;
+const MXCSR_START = 0x1f80;
+const MXCSR_OFFSET = 24;
 /** Offsets in a segment register's record. */
 const SEGMENT_LIMIT = 8;
 const SEGMENT_SELECTOR = 12;
@@ -75,7 +78,10 @@ export function readRegisters(machine: Machine, vp: number): ExitRegisters {
   return readExitRegisters(machine.memory.view, machine.map.cpuStates + vp * CpuState.size);
 }
 
-/** Writes registers to the `CpuState` at byte offset `base` of `view`. */
+/**
+ * Writes the registers with which a recorded program starts to the `CpuState` at byte offset `base` of `view`; x87 control
+ * word and MXCSR, which no recording names, are those that all of them start with.
+ */
 export function writeExitRegisters(view: DataView, base: number, registers: ExitRegisters): void {
   registers.gpr.forEach((value, n) => view.setBigUint64(base + at.gpr + 8 * n, value, true));
   view.setBigUint64(base + at.rip, registers.rip, true);
@@ -94,4 +100,6 @@ export function writeExitRegisters(view: DataView, base: number, registers: Exit
     view.setBigUint64(base + at[name] + TABLE_BASE, tableBase, true);
     view.setUint16(base + at[name] + TABLE_LIMIT, limit, true);
   }
+  view.setUint16(base + FX, FCW_START, true);
+  view.setUint32(base + FX + MXCSR_OFFSET, MXCSR_START, true);
 }

@@ -2,7 +2,8 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { ExitComparer, type SeenExit } from "../../lib/inspect/exit_compare.ts";
 import { type ExitRecord, type ExitRegisters, type ExitStream, readExitStream } from "../../lib/inspect/exit_stream.ts";
 import { ExitMachine } from "../../lib/inspect/exit_machine.ts";
-import { findExitStreams, readRecordedProgram } from "../../lib/inspect/exits.ts";
+import { assemble } from "../../lib/guest/assembler/assemble.ts";
+import { findExitStreams, readRecordedProgram, verifyExits } from "../../lib/inspect/exits.ts";
 import { BadInput } from "../../lib/memory/bad_input.ts";
 
 const DATA = new URL("../data/exits/", import.meta.url).pathname;
@@ -21,6 +22,57 @@ Deno.test("recorded programs: every exit and every register of each is what a re
     matched[stream.header.program] = comparer.matched;
   }
   assertEquals(matched, { devices: 933, faults: 1414, modes: 257, realmode: 273, sorting: 866 });
+});
+
+/** A recorded program of two records, in a folder of its own: it shows FCW and MXCSR. */
+async function floatingPointStart(folder: string): Promise<string> {
+  const { header } = await readExitStream(`${DATA}sorting.jsonl.gz`);
+  const code = `
+    stmxcsr [0x200002]
+    fnstcw [0x200000]
+    mov ebx, [0x200000]
+    mov edx, 0x80
+    mov eax, ebx
+    out dx, eax
+    hlt`;
+  const { bytes } = assemble(code, { origin: 0x100000, bits: 64 });
+  await Deno.writeFile(`${folder}/float.bin`, bytes);
+  const packed = (await Deno.open(`${DATA}sorting.jsonl.gz`)).readable;
+  const text = await new Response(packed.pipeThrough(new DecompressionStream("gzip"))).text();
+  const first = JSON.parse(text.slice(0, text.indexOf("\n")));
+  const gpr = ["1f80037f", "0", "80", "1f80037f", "80000", ...Array(11).fill("0")];
+  const out = {
+    seq: 0,
+    type: "out",
+    port: "80",
+    size: 4,
+    string: false,
+    count: 1,
+    data: "7f03801f",
+    gpr,
+    rip: (Number(header.load) + bytes.length - 2).toString(16),
+    rflags: "2",
+  };
+  const hlt = { seq: 1, type: "hlt", gpr, rip: (Number(header.load) + bytes.length - 1).toString(16), rflags: "2" };
+  const lines = [{ ...first, program: "float", image: "float.bin", records: 2 }, out, hlt];
+  const path = `${folder}/float.jsonl`;
+  await Deno.writeTextFile(path, lines.map((line) => JSON.stringify(line)).join("\n") + "\n");
+  return path;
+}
+
+Deno.test("recorded programs start with the x87 control word 37f and MXCSR 1f80, on every platform with or without VTL2", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = await floatingPointStart(folder);
+    for (const platform of ["bare", "kernel", "sidecar"] as const) {
+      const report = await verifyExits([path], { platform, runtime: "deterministic" });
+      assertEquals([platform, report.firstFailures, report.classes], [platform, [], {
+        float: { passed: 2, failed: 0 },
+      }]);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 /** A stream with the given records. */
