@@ -14,7 +14,7 @@ import { type Exec, type Insn, type OpcodeRow, row } from "../insn.ts";
 import { baseWord } from "../segments.ts";
 import { CpuState, CR0_PE, CR0_TS, GS, RAX, RCX, RDX, STOP_EXIT } from "../state.ts";
 import { loadWord, requirePrivilege, writeRegister } from "./system_operand.ts";
-import { raiseUndefined } from "./undefined.ts";
+import { raiseUndefined, raiseUnimplemented } from "./undefined.ts";
 
 const EXIT_CODE = SevExitCode.values;
 const at = CpuState.at;
@@ -270,8 +270,8 @@ const swapGs: Exec = (cpu) => {
 };
 
 /** MONITOR and MWAIT: the processor does not offer them; a hypervisor may intercept them all the same. */
-const wait = (exitCode: number): Exec => (cpu) => {
-  if (cpu.cpl !== 0 || !cpu.bus.intercepts?.(cpu, exitCode)) cpu.raise(VECTOR_UD);
+const wait = (exitCode: number): Exec => (cpu, i) => {
+  if (cpu.cpl !== 0 || !cpu.bus.intercepts?.(cpu, exitCode)) raiseUnimplemented(cpu, i);
 };
 
 /** VMCALL, VMMCALL and VMGEXIT: the surroundings know what they mean, or they are undefined. */
