@@ -212,7 +212,6 @@ export class SidecarPlatform {
     const node = this.nodes[index];
     const { clients } = this.#memories[index];
     const port = new BaseCpuPort(partition.memory, this.#memories[index]);
-    const handler = new ResponseHandler(`irq${node.baseVp}`, node, this.#block(-1 - index, 2), port);
     let thread = 0;
     const reader = new ClientThread(
       `reader${node.baseVp}`,
@@ -223,6 +222,7 @@ export class SidecarPlatform {
       clients,
       true,
     );
+    const handler = new ResponseHandler(`irq${node.baseVp}`, node, this.#block(-1 - index, 2), port, reader);
     const agents: Agent[] = [handler, reader];
     for (let slot = 1; slot < node.vpCount; slot++) {
       if (!this.isSidecarVp(node.baseVp + slot)) continue;

@@ -190,7 +190,7 @@ export const CLIENT_GET: StepId = step<ClientThread>("client.get.write-command",
   return thread.call(DRIVER_RUN, GET_READ_RESPONSE);
 });
 
-const GET_READ_RESPONSE: StepId = step<ClientThread>("client.get.read-response", (thread) => {
+export const GET_READ_RESPONSE: StepId = step<ClientThread>("client.get.read-response", (thread) => {
   const error = commandResult(thread);
   if (error !== 0) return endBatch(thread, error);
   const { locals32 } = thread;

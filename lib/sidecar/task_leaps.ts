@@ -1,19 +1,26 @@
 /**
  * The usual courses of the VMM's task for a sidecar processor, each at once (`Agent.leap`): from the end of a run to its
- * exit's handler, from the handler to the command that sets registers, and from that command's end to the next run. See
- * `driver/leaps.ts`.
+ * exit's handler, from the handler to a command that gets or sets registers, and from that command's end to the handler or
+ * to the next run. See `driver/leaps.ts`.
  *
  * @module
  */
 import { HvStatus } from "../layout/hyperv/constants/hypercalls.ts";
-import { SidecarDriverVpState } from "../layout/hyperv/constants/sidecar.ts";
-import { HvRegisterAssoc } from "../layout/hyperv/registers.ts";
+import { SIDECAR, SidecarDriverVpState } from "../layout/hyperv/constants/sidecar.ts";
+import { HvRegisterAssoc, HvRegisterValue } from "../layout/hyperv/registers.ts";
 import { CommandPage, CpuStatus, GetSetVpRegisterRequest, SidecarCommand } from "../layout/hyperv/sidecar.ts";
 import { AgentBlock, RETURN_STACK_DEPTH } from "../memory/agent.ts";
 import { NOT_COMBINED, type StepId } from "../memory/steps.ts";
 import { VmmRunState } from "../vtl2/kernel_pages.ts";
 import { VmmVpState } from "../vtl2/vmm_state.ts";
-import { CLIENT_INTERCEPT, CLIENT_LOCAL, RUN_WAIT, SET_READ_RESPONSE, TARGET_VTL0 } from "./client.ts";
+import {
+  CLIENT_INTERCEPT,
+  CLIENT_LOCAL,
+  GET_READ_RESPONSE,
+  RUN_WAIT,
+  SET_READ_RESPONSE,
+  TARGET_VTL0,
+} from "./client.ts";
 import { ClientRunState, SidecarClientState } from "./client_state.ts";
 import { REARM_LOAD_STATUS, RUN_WAIT_IDLE } from "./driver/start.ts";
 import { SidecarDriverState } from "./driver/state.ts";
@@ -29,7 +36,10 @@ const block = AgentBlock.at;
 const { AVAILABLE, SYNC, ASYNC_STARTING, ASYNC } = SidecarDriverVpState.values;
 const { IDLE, RUN } = CpuStatus.values;
 const { STOPPED, RUNNING, FINISHED } = ClientRunState.values;
+const { GET_VP_REGISTERS, SET_VP_REGISTERS, RUN_VP } = SidecarCommand.values;
 const RECORD_WORDS = HvRegisterAssoc.size / 4;
+const VALUE_AT_WORD = HvRegisterAssoc.at.value / 4;
+const VALUE_WORDS = HvRegisterValue.size / 4;
 const REQUEST_WORDS = GetSetVpRegisterRequest.size / 4;
 
 /** Steps of the task that a course begins, passes or ends at. */
@@ -42,6 +52,10 @@ export interface TaskSteps {
   readonly flush: StepId;
   /** The registers are set. */
   readonly flushed: StepId;
+  /** Gets the registers that a handler asked for. */
+  readonly getWanted: StepId;
+  /** They are there. */
+  readonly gotWanted: StepId;
   /** The run has ended. */
   readonly runEnded: StepId;
   /** The handler of a message of a type, or undefined. */
@@ -108,14 +122,16 @@ export class TaskCourses {
 
   /** The course that begins at `next`; as for `Agent.leap`. */
   take(next: StepId): StepId {
-    const { checkStop, flush } = this.#steps;
+    const { checkStop, flush, getWanted } = this.#steps;
     switch (next) {
       case RUN_WAIT:
         return this.#endRun();
       case flush:
         return this.#setRegisters();
+      case getWanted:
+        return this.#getRegisters();
       case RUN_WAIT_IDLE:
-        return this.#registersSet() ? this.#run() : NOT_COMBINED;
+        return this.#endCommand();
       case checkStop: {
         const after = this.#run();
         return after === checkStop ? NOT_COMBINED : after;
@@ -163,24 +179,51 @@ export class TaskCourses {
     return handler;
   }
 
-  /** sidecar-vmm.set-registers, driver.run.claim, driver.run.set-run, driver.run.send-ipi, driver.run.wait-idle. */
+  /** sidecar-vmm.set-registers, then {@linkcode #begin}. */
   #setRegisters(): StepId {
-    if (!this.#parked) return NOT_COMBINED;
+    const i32 = this.#i32;
+    const count = i32[this.#taskState + (taskAt.set_count >>> 2)];
+    if (!this.#mayBegin(count)) return NOT_COMBINED;
+    const records = this.#taskState + (taskAt.set_records >>> 2);
+    const to = (this.#data >>> 2) + REQUEST_WORDS;
+    for (let word = 0; word < count * RECORD_WORDS; word++) i32[to + word] = i32[records + word];
+    this.#push(this.#steps.flushed);
+    this.#push(SET_READ_RESPONSE);
+    return this.#begin(SET_VP_REGISTERS, records, count);
+  }
+
+  /** sidecar-vmm.get-registers, client.get.write-command, then {@linkcode #begin}. */
+  #getRegisters(): StepId {
+    const i32 = this.#i32;
+    const count = i32[this.#taskState + (taskAt.get_count >>> 2)];
+    if (!this.#mayBegin(count)) return NOT_COMBINED;
+    const names = this.#taskState + (taskAt.get_names >>> 2);
+    const to = (this.#data >>> 2) + REQUEST_WORDS;
+    for (let k = 0; k < count; k++) i32[to + k * RECORD_WORDS] = i32[names + k];
+    this.#locals[CLIENT_LOCAL.VALUES] = i32[this.#taskState + (taskAt.get_at >>> 2)];
+    this.#push(this.#steps.gotWanted);
+    this.#push(GET_READ_RESPONSE);
+    return this.#begin(GET_VP_REGISTERS, names, count);
+  }
+
+  /** Whether a command for `count` registers can take its usual course. */
+  #mayBegin(count: number): boolean {
+    return count > 0 && count <= SIDECAR.MAX_GET_SET_VP_REGISTERS && this.#locals[CLIENT_LOCAL.DONE] === 0 &&
+      this.#parked;
+  }
+
+  /** driver.run.claim, driver.run.set-run, driver.run.send-ipi, driver.run.wait-idle, for the registers in the list at word `list`. */
+  #begin(command: number, list: number, count: number): StepId {
     const i32 = this.#i32;
     const locals = this.#locals;
-    const count = i32[this.#taskState + (taskAt.set_count >>> 2)];
-    const records = this.#taskState + (taskAt.set_records >>> 2);
     const data = this.#data >>> 2;
-    locals[CLIENT_LOCAL.LIST] = records << 2;
+    locals[CLIENT_LOCAL.LIST] = list << 2;
     locals[CLIENT_LOCAL.COUNT] = count;
     for (let word = 0; word < REQUEST_WORDS; word++) i32[data + word] = 0;
     this.#u16[(this.#data + request.count) >>> 1] = count;
     this.#u8[this.#data + request.target_vtl] = TARGET_VTL0;
-    for (let word = 0; word < count * RECORD_WORDS; word++) i32[data + REQUEST_WORDS + word] = i32[records + word];
-    i32[this.#command] = SidecarCommand.values.SET_VP_REGISTERS;
+    i32[this.#command] = command;
     i32[this.#client + (client.commands >>> 2)]++;
-    this.#push(this.#steps.flushed);
-    this.#push(SET_READ_RESPONSE);
     this.#u8[this.#vpState] = SYNC;
     this.#start();
     i32[this.#wait] |= this.#bit;
@@ -188,23 +231,36 @@ export class TaskCourses {
     return RUN_WAIT_IDLE;
   }
 
-  /** driver.run.wait-idle, driver.run.release, client.set.read-response, sidecar-vmm.registers-set. */
-  #registersSet(): boolean {
+  /** driver.run.wait-idle, driver.run.release, client.set.read-response or client.get.read-response, and what follows. */
+  #endCommand(): StepId {
     const i32 = this.#i32;
     const locals = this.#locals;
-    if ((i32[this.#signal] & this.#bit) !== 0 || this.#u8[this.#status] !== IDLE) return false;
-    if (this.#top !== SET_READ_RESPONSE || this.#u8[this.#hasError] !== 0) return false;
-    if (this.#u16[(this.#data + request.status) >>> 1] !== HvStatus.values.Success) return false;
-    if (locals[CLIENT_LOCAL.DONE] !== 0 || locals[CLIENT_LOCAL.COUNT] > this.#u16[(this.#data + request.count) >>> 1]) {
-      return false;
-    }
-    if (i32[this.#returns + i32[this.#depth] - 2] !== this.#steps.flushed) return false;
+    const top = this.#returns + i32[this.#depth] - 1;
+    const { flushed, gotWanted } = this.#steps;
+    const sets = i32[top] === SET_READ_RESPONSE && i32[top - 1] === flushed;
+    const gets = i32[top] === GET_READ_RESPONSE && i32[top - 1] === gotWanted;
+    if (!sets && !gets) return NOT_COMBINED;
+    if ((i32[this.#signal] & this.#bit) !== 0 || this.#u8[this.#status] !== IDLE) return NOT_COMBINED;
+    if (this.#u8[this.#hasError] !== 0 || locals[CLIENT_LOCAL.DONE] !== 0) return NOT_COMBINED;
+    if (this.#u16[(this.#data + request.status) >>> 1] !== HvStatus.values.Success) return NOT_COMBINED;
+    const handler = gets ? this.#steps.handlerOf(i32[this.#message] >>> 0) : undefined;
+    if (gets && handler === undefined) return NOT_COMBINED;
     this.#u8[this.#vpState] = AVAILABLE;
     locals[DRIVER_LOCAL.RESULT] = 0;
     this.#pop();
     this.#pop();
-    i32[this.#taskState + (taskAt.set_count >>> 2)] = 0;
-    return true;
+    if (handler === undefined) {
+      i32[this.#taskState + (taskAt.set_count >>> 2)] = 0;
+      return this.#run();
+    }
+    const from = (this.#data >>> 2) + REQUEST_WORDS + VALUE_AT_WORD;
+    const to = locals[CLIENT_LOCAL.VALUES] >>> 2;
+    for (let k = 0, count = locals[CLIENT_LOCAL.COUNT]; k < count; k++) {
+      for (let word = 0; word < VALUE_WORDS; word++) {
+        i32[to + k * VALUE_WORDS + word] = i32[from + k * RECORD_WORDS + word];
+      }
+    }
+    return handler;
   }
 
   /** sidecar-vmm.check-stop, sidecar-vmm.handle-wake, sidecar-vmm.run, driver.start.claim to driver.rearm.load-status. */
@@ -221,7 +277,7 @@ export class TaskCourses {
       (i32[vmm + (next >>> 2) + 1] ^ i32[vmm + (current >>> 2) + 1]);
     if (changes !== 0 || i32[this.#runState + (VmmRunState.at.wake >>> 2)] !== 0) return handleWake;
     this.#push(runEnded);
-    i32[this.#command] = SidecarCommand.values.RUN_VP;
+    i32[this.#command] = RUN_VP;
     i32[this.#client + (client.run_state >>> 2)] = RUNNING;
     i32[this.#client + (client.runs >>> 2)]++;
     this.#u8[this.#vpState] = ASYNC_STARTING;

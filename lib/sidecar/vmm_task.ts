@@ -400,6 +400,8 @@ const COURSE_STEPS: TaskSteps = {
   handleWake: HANDLE_WAKE,
   flush: FLUSH,
   flushed: FLUSHED,
+  getWanted: GET_WANTED,
+  gotWanted: GOT_WANTED,
   runEnded: RUN_ENDED,
   handlerOf: (type) => HANDLERS.get(type),
 };

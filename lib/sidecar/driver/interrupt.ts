@@ -10,6 +10,7 @@ import { NOT_COMBINED, step, type StepId } from "../../memory/steps.ts";
 import type { SidecarNode } from "../node.ts";
 import { DRIVER_INTERRUPT_ORDER } from "../policies.ts";
 import { HandlerCourse, mayLeap } from "./leaps.ts";
+import { READ_WAIT } from "./scan.ts";
 import { SidecarDriverState } from "./state.ts";
 
 const at = SidecarDriverState.at;
@@ -18,20 +19,27 @@ const at = SidecarDriverState.at;
 export class ResponseHandler extends Agent {
   /** The node of the sidecar. */
   readonly node: SidecarNode;
+  /** A thread that the handler wakes and that executes on the same processor. */
+  readonly #reader: Agent | undefined;
   /** What it leaps; null where it takes its steps one by one. */
   #course: HandlerCourse | null | undefined;
 
-  /** The handler of `node`, over the agent block at byte offset `block`. Its first step is {@linkcode DRIVER_INTERRUPT}. */
-  constructor(name: string, node: SidecarNode, block: number, port: MemoryPort) {
+  /**
+   * The handler of `node`, over the agent block at byte offset `block`. Its first step is {@linkcode DRIVER_INTERRUPT}. Where
+   * it leaps, `reader` does at once what it is woken for.
+   */
+  constructor(name: string, node: SidecarNode, block: number, port: MemoryPort, reader?: Agent) {
     super(name, node.memory, block, port);
     this.node = node;
+    this.#reader = reader;
   }
 
   override leap(next: StepId): StepId {
     if (next !== DRIVER_INTERRUPT) return NOT_COMBINED;
     if (this.#course === undefined) this.#course = mayLeap(this.node) ? new HandlerCourse(this.node) : null;
     if (this.#course === null) return NOT_COMBINED;
-    this.#course.take();
+    const reader = this.#reader;
+    if (this.#course.take() && reader?.step === READ_WAIT) reader.leap(READ_WAIT); // which ends there as well
     return DRIVER_INTERRUPT;
   }
 }

@@ -46,13 +46,14 @@ export class HandlerCourse {
     this.#waiters = (node.driver + driver.waiters) >>> 2;
   }
 
-  /** Takes it. Whoever it wakes lives on this worker, which is awake. */
-  take(): void {
+  /** Takes it; whether it has woken anybody. Whom it wakes lives on this worker, which is awake. */
+  take(): boolean {
     const i32 = this.#i32;
     Atomics.exchange(i32, this.#request, 0);
-    if (i32[this.#attention] === 0) return;
+    if (i32[this.#attention] === 0) return false;
     i32[this.#scan] = 1;
     Atomics.exchange(i32, this.#attention, 0);
     for (let word = 0; word < THREAD_WORDS; word++) i32[this.#waiters + word] = 0;
+    return true;
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The usual courses of the sidecar kernel, each at once (`Agent.leap`): from a parked processor's interrupt to the guest or
- * to the answer of a command that sets RIP, and from the guest's intercept to the answer of the run.
+ * to the answer of a command that gets or sets registers, and from the guest's intercept to the answer of the run.
  *
  * A course ends at a step from which something unusual is to be done. The words that the base processor touches as well are
  * accessed in the same order as by the steps (`command_loop.ts`, `run_vp.ts`, `registers.ts`,
@@ -20,7 +20,9 @@ import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { interceptEntryCode, REGISTER_PAGE, VTL_ENTRY, WRITE_ENTRY_REASON } from "../../hypervisor/vtl_entry.ts";
 import { returnCode } from "../../hypervisor/vtl_return.ts";
 import { HvVpAssistPage } from "../../layout/hyperv/assist_page.ts";
+import { HvStatus } from "../../layout/hyperv/constants/hypercalls.ts";
 import { HvX64RegisterName } from "../../layout/hyperv/constants/registers.ts";
+import { SIDECAR } from "../../layout/hyperv/constants/sidecar.ts";
 import { HvX64PendingExceptionEvent } from "../../layout/hyperv/events.ts";
 import { HvMessage } from "../../layout/hyperv/messages.ts";
 import { HvX64RegisterPage } from "../../layout/hyperv/register_page.ts";
@@ -40,9 +42,9 @@ import { mayLeap } from "../driver/leaps.ts";
 import { SidecarDriverState } from "../driver/state.ts";
 import { SidecarVpGlobals } from "../memory.ts";
 import { SIDECAR_SYNC } from "../policies.ts";
-import { CHECK_STOP, SIDECAR_HALT } from "./command_loop.ts";
+import { CHECK_STOP, COMMAND_DONE, SIDECAR_HALT } from "./command_loop.ts";
 import { KERNEL_LOCAL } from "./processor.ts";
-import { SET_VP_REGISTERS } from "./registers.ts";
+import { GET_VP_REGISTERS, SET_VP_REGISTERS, TARGET_VTL0 } from "./registers.ts";
 import { RUN_ONCE, SAVE_REGISTERS } from "./run_vp.ts";
 import type { SidecarVp } from "./sidecar_vp.ts";
 
@@ -53,7 +55,8 @@ const control = ControlPage.at;
 const assist = HvVpAssistPage.at;
 const page = HvX64RegisterPage.at;
 const { IDLE, RUN, STOP } = CpuStatus.values;
-const { SET_VP_REGISTERS: SET, RUN_VP, NONE } = SidecarCommand.values;
+const { GET_VP_REGISTERS: GET, SET_VP_REGISTERS: SET, RUN_VP, NONE } = SidecarCommand.values;
+const { Success } = HvStatus.values;
 
 const WORD = 8;
 /** Bits 63:12 of an overlay register hold the page's address. */
@@ -66,10 +69,11 @@ const MESSAGE_FIRST = 144;
 const PORT_OUT = EXIT_KIND["out"];
 const PORT_IN = EXIT_KIND["in"];
 
+const RIP = HvX64RegisterName.values.Rip;
 /** First record of a command that sets registers. */
 const RECORD: number = command.request_data + GetSetVpRegisterRequest.size;
 /** Count and target of a command that sets one register of VTL0, in one word. */
-const ONE_REGISTER = 1 | 0x10 << 16;
+const ONE_REGISTER = 1 | TARGET_VTL0 << 16;
 
 /** Slot 4 of the context is CR2; RSP is private to each VTL. */
 const GPS = command["cpu_context.gps"];
@@ -100,11 +104,14 @@ const PARAMETERS = 11;
 const ASSIST_LOCAL = 11;
 const PAGE_LOCAL = 12;
 const COMMAND_LOCAL = 13;
-const SCRATCH_LOCAL = 14;
-const LOCALS = 4;
+const OTHER_LOCAL = 14;
+const SCRATCH_LOCAL = 15;
+const LOCALS = 5;
 const ASSIST = wasm.local(ASSIST_LOCAL);
 const PAGE = wasm.local(PAGE_LOCAL);
 const COMMAND = wasm.local(COMMAND_LOCAL);
+/** Not 0 when the registers of a command are not just RIP. */
+const OTHER = wasm.local(OTHER_LOCAL);
 
 /** One of the functions: the step that follows, or `NOT_COMBINED` with nothing done. */
 type Course = (
@@ -156,14 +163,7 @@ const answer: wasm.Code = [
 
 /** sidecar.set-registers, sidecar.set-register, for RIP; then the answer. */
 const setRip: wasm.Code = [
-  orElse(
-    SET_VP_REGISTERS,
-    wasm.differs(wasm.load32(COMMAND_PAGE, command.request_data), wasm.constant(ONE_REGISTER)),
-    wasm.differs(
-      wasm.load32(COMMAND_PAGE, RECORD + HvRegisterAssoc.at.name),
-      wasm.constant(HvX64RegisterName.values.Rip),
-    ),
-  ),
+  orElse(SET_VP_REGISTERS, OTHER),
   wasm.store64(CPU_STATE, cpu.rip, wasm.load64(COMMAND_PAGE, RECORD + HvRegisterAssoc.at.value)),
   wasm.store8(COMMAND_PAGE, command.request_data + GetSetVpRegisterRequest.at.status, wasm.constant(0)),
   wasm.store8(COMMAND_PAGE, command.request_data + GetSetVpRegisterRequest.at.status + 1, wasm.constant(0)),
@@ -173,6 +173,7 @@ const setRip: wasm.Code = [
 /** sidecar.park.halt and the command's course. */
 function obey(): wasm.WasmCode<Course> {
   const isSet = equals(COMMAND, SET);
+  const isGet = equals(COMMAND, GET);
   const isRun = equals(COMMAND, RUN_VP);
   const eventPending = wasm.and(
     wasm.load32(VP_STATE, state.pending_event0),
@@ -189,11 +190,23 @@ function obey(): wasm.WasmCode<Course> {
       wasm.isZero(wasm.load32(CONTROL_PAGE, control.response_vector)),
     ),
     wasm.setLocal(COMMAND_LOCAL, wasm.load32(COMMAND_PAGE, command.command)),
-    orElse(NOT_COMBINED, wasm.isZero(wasm.or(isSet, isRun))),
+    // Before the locked access, so that the host fetches all the lines at a time.
+    wasm.setLocal(
+      OTHER_LOCAL,
+      wasm.or(
+        wasm.differs(wasm.load32(COMMAND_PAGE, command.request_data), wasm.constant(ONE_REGISTER)),
+        wasm.differs(
+          wasm.load32(COMMAND_PAGE, RECORD + HvRegisterAssoc.at.name),
+          wasm.constant(RIP),
+        ),
+      ),
+    ),
+    orElse(NOT_COMBINED, wasm.isZero(wasm.or(isSet, isRun, isGet))),
     lockedAnd32(REQUEST, wasm.constant(NOT_REQUESTED)),
     wasm.store8(COMMAND_PAGE, command.has_error, wasm.constant(0)),
     wasm.store32(COMMAND_PAGE, command.command, wasm.constant(NONE)),
     wasm.when(isSet, setRip),
+    wasm.when(isGet, wasm.result(wasm.constant(GET_VP_REGISTERS))),
     orElse(CHECK_STOP, equals(wasm.load8(STATUS, 0), STOP)),
     findPages,
     orElse(RUN_ONCE, pagesDisabled),
@@ -249,6 +262,10 @@ function course(...body: readonly wasm.Code[]): wasm.WasmCode<Course> {
 /** From the written message on. */
 const fromMessage = () => course(findPages, orElse(NOT_COMBINED, ...INTERCEPT_USUAL), toAddresses, endRun());
 
+/** From the end of a command on. */
+const done = () =>
+  course(orElse(NOT_COMBINED, wasm.isZero(wasm.load32(CONTROL_PAGE, control.response_vector))), answer);
+
 /** From a port exit on. */
 function fromPort(): wasm.WasmCode<Course> {
   const out = wasm.isZero(wasm.and(wasm.load8(CPU_STATE, cpu.exit_flags), wasm.constant(EXIT_IN)));
@@ -279,7 +296,7 @@ function fromPort(): wasm.WasmCode<Course> {
   );
 }
 
-let compiled: { readonly [K in "obey" | "fromMessage" | "fromPort"]: wasm.WasmCode<Course> } | undefined;
+let compiled: { readonly [K in "obey" | "fromMessage" | "fromPort" | "done"]: wasm.WasmCode<Course> } | undefined;
 
 /** The courses of one processor. */
 export class KernelCourses {
@@ -287,14 +304,16 @@ export class KernelCourses {
   readonly #obey: Course;
   readonly #fromMessage: Course;
   readonly #fromPort: Course;
+  readonly #done: Course;
 
   /** The courses of `vp`. */
   constructor(vp: SidecarVp) {
-    compiled ??= { obey: obey(), fromMessage: fromMessage(), fromPort: fromPort() };
+    compiled ??= { obey: obey(), fromMessage: fromMessage(), fromPort: fromPort(), done: done() };
     this.#vp = vp;
     this.#obey = compiled.obey.on(vp.memory);
     this.#fromMessage = compiled.fromMessage.on(vp.memory);
     this.#fromPort = compiled.fromPort.on(vp.memory);
+    this.#done = compiled.done.on(vp.memory);
   }
 
   /** Whether `vp` may leap: its policies are the ones that the courses stand for. */
@@ -315,9 +334,34 @@ export class KernelCourses {
         return this.#take(this.#fromPort);
       case WRITE_ENTRY_REASON:
         return this.#take(this.#fromMessage);
+      case GET_VP_REGISTERS:
+        return this.#accessRegisters(false);
+      case SET_VP_REGISTERS:
+        return this.#accessRegisters(true);
+      case COMMAND_DONE:
+        return this.#take(this.#done);
       default:
         return NOT_COMBINED;
     }
+  }
+
+  /** sidecar.get-registers or sidecar.set-registers, and sidecar.get-register or sidecar.set-register of each record. */
+  #accessRegisters(sets: boolean): StepId {
+    const { index, commandPage, cpu, memory: { u8, u16, u32, view }, vtl2Hypercalls: { registers } } = this.#vp;
+    const data = commandPage + command.request_data;
+    const count = u16[(data + GetSetVpRegisterRequest.at.count) >>> 1];
+    const target = u8[data + GetSetVpRegisterRequest.at.target_vtl];
+    if (count === 0 || count > SIDECAR.MAX_GET_SET_VP_REGISTERS || target !== TARGET_VTL0) return NOT_COMBINED;
+    let status: number = Success;
+    for (let k = 0; k < count && status === Success; k++) {
+      const record = commandPage + RECORD + k * HvRegisterAssoc.size;
+      const name = u32[(record + HvRegisterAssoc.at.name) >>> 2];
+      const value = record + HvRegisterAssoc.at.value;
+      status = sets ? registers.set(index, 0, name, view, value) : registers.get(index, 0, name, view, value);
+      if (sets && name !== RIP) cpu.updateMode();
+    }
+    u16[(data + GetSetVpRegisterRequest.at.status) >>> 1] = status;
+    return COMMAND_DONE;
   }
 
   #take(course: Course): StepId {

@@ -29,7 +29,7 @@ const request = GetSetVpRegisterRequest.at;
 const RECORD = KERNEL_LOCAL.RECORD;
 const VTL2 = 2;
 /** `HvInputVtl` of VTL0, which every processor has. */
-const TARGET_VTL0 = 0x10;
+export const TARGET_VTL0 = 0x10;
 
 /** Registers that the sidecar kernel reads with RDMSR and MOV: the processor's own, shared by all VTLs. */
 const NATIVE = new Set<number>([
