@@ -3,6 +3,7 @@ import { Engine } from "../../lib/explore/engine.ts";
 import { explore } from "../../lib/explore/explorer.ts";
 import { ReplayScheduler } from "../../lib/explore/replay.ts";
 import { parseSchedule, scheduleText } from "../../lib/explore/schedule.ts";
+import { search as searchSystem } from "../../lib/explore/search.ts";
 import { isViolated } from "../../lib/explore/shortest.ts";
 import { vcLabel } from "../../lib/guest/programs/vc/kernel.ts";
 import { GHCB } from "../../lib/layout/sev/ghcb.ts";
@@ -109,6 +110,31 @@ Deno.test("sev-es-vc: what was committed repairs the draft's ports and results, 
     assertEquals(result.schedule!.policies, DRAFT);
     replayed(result);
   }
+});
+
+/** What is violated when bytes of the handler are others: places as label and distance. */
+function withBytes(program: string, host: string, patches: readonly (readonly [string, number, number[]])[]): string[] {
+  const system = buildSystem(scenario, REPAIRED, { program, host });
+  for (const [label, distance, bytes] of patches) system.memory.u8.set(bytes, vcLabel(label) + distance);
+  system.afterRestore!();
+  const engine = new Engine(system, "sc");
+  const reductions = { fingerprints: true, persistentSets: false, sleepSets: false };
+  const { violations } = searchSystem(engine, { reductions, firstPreemptions: [], bounds: { depth: 2000 } });
+  return violations.map(({ property }) => property.name).sort();
+}
+
+Deno.test("sev-es-vc: properties that no version violates are violated by a handler with the mistake", () => {
+  const RET = 0xc3;
+  // All of RAX goes out, whatever the exit uses of it.
+  assertEquals(withBytes("ports", "vmd", [["only_size", 0, [RET]]]), ["needed-fields-only", "secrets-hidden"]);
+  // The operand-size forms are taken for three bytes long: CALL, then the immediate of MOV EBX.
+  assert(withBytes("ports", "vmd", [["vctrap_entry.operand", 6, [3]]]).includes("rip-exact"));
+  // Ports of user mode are not told apart: the mask of TEST [CS], 3.
+  assert(withBytes("user", "vmd", [["vctrap_entry.ioio", 6, [0]]]).includes("user-refused"));
+  // What is not decoded is asked for anyway: JMP.
+  const request = vcLabel("vctrap_entry.request") - vcLabel("vctrap_entry.undecoded") - 5;
+  const jump = [0xe9, ...[0, 8, 16, 24].map((shift) => request >> shift & 0xff)];
+  assert(withBytes("unlisted", "vmd", [["vctrap_entry.undecoded", 0, jump]]).includes("unlisted-stop"));
 });
 
 Deno.test("sev-es-vc: KVM refuses CPUID leaf D without XCR0, and a guest that ignores EXITINFO1 takes its own RAX for the answer", () => {
