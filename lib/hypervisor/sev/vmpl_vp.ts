@@ -66,7 +66,10 @@ const PRIORITY_SHIFT = V_INTR_CTRL.shift.v_intr_prio;
 const CLASS_SHIFT = 4;
 const EVENT = EVENT_INJ.low;
 /** Registers on which translations depend, as words of the state. */
-const TRANSLATING = [cpuAt.cr0 >>> 2, cpuAt.cr3 >>> 2, cpuAt.cr4 >>> 2, cpuAt.efer >>> 2] as const;
+const CR0 = cpuAt.cr0 >>> 2;
+const CR3 = cpuAt.cr3 >>> 2;
+const CR4 = cpuAt.cr4 >>> 2;
+const EFER = cpuAt.efer >>> 2;
 const PORT_SHIFT = IOIO_EXITINFO1.shift.port;
 const SIZE_SHIFT = IOIO_EXITINFO1.shift.size8;
 
@@ -144,36 +147,40 @@ export const VMRUN: StepId = step<VmplVp>(
   "sev.vmrun-vmpl",
   (vp) => {
     const page = Number(vp.memory.u64[(vp.vmcb + vmcbAt.vmsa_pa) >>> 3]);
-    const failure = refuse(vp, page);
+    const failure = enter(vp, page);
     if (failure !== undefined) {
       writeVmcb(vp, failure, 0n, 0n);
       return handOver(vp);
     }
-    const vmpl = vp.memory.u8[page + vmsaAt.vmpl];
-    vp.memory.u32[(vp.sevState + at.vmsa) >>> 2] = page;
-    vp.memory.u32[(vp.sevState + at.vmpl) >>> 2] = vmpl;
-    if (vmpl === VMPL.MOST_PRIVILEGED) return vp.vtl2Step;
-    load(vp, page);
-    return RUN;
+    return vp.memory.u8[page + vmsaAt.vmpl] === VMPL.MOST_PRIVILEGED ? vp.vtl2Step : RUN;
   },
   (vp) => vp.turn === TURN.GUEST,
 );
 
-/** The exit code with which VMRUN of the VMSA at byte `page` fails; undefined when it is entered. */
-function refuse(vp: VmplVp, page: number): number | undefined {
-  const { memory, sev, port, protect } = vp;
+/** Enters the VMSA at byte `page`; the exit code with which VMRUN fails, or undefined. */
+function enter(vp: VmplVp, page: number): number | undefined {
+  const { memory, sev, port, protect, sevState } = vp;
   const inMemory = page % PAGE_SIZE === 0 && page / PAGE_SIZE < sev.pages;
   if (!inMemory || !sev.rmp!.isVmsa(port, page / PAGE_SIZE, GUEST_ASID)) return EXIT.INVALID;
-  if (isBusy(memory, page)) return EXIT.VMSA_BUSY;
-  maskQwords(memory.i32, page, protect);
-  const invalid = invalidVmsa(memory, page) !== undefined || refusesEvent(vp, page);
-  maskQwords(memory.i32, page, protect);
-  if (invalid) {
-    // VMPL0's software is told where it looks for it.
-    memory.u64[(page + vmsaAt.guest_exit_code) >>> 3] = BigInt.asUintN(64, BigInt(EXIT.INVALID));
-    return EXIT.INVALID;
+  if (isBusy(memory, page) || !sev.rmp!.tryEnter(port, page / PAGE_SIZE)) return EXIT.VMSA_BUSY;
+  const vmpl = memory.u8[page + vmsaAt.vmpl];
+  // Nothing has changed VMPL0's own VMSA since its launch, and its code needs no registers.
+  if (vmpl !== VMPL.MOST_PRIVILEGED) {
+    maskQwords(memory.i32, page, protect);
+    const valid = invalidVmsa(memory, page) === undefined && !refusesEvent(vp, page);
+    if (valid) load(vp, page);
+    maskQwords(memory.i32, page, protect);
+    if (!valid) {
+      sev.rmp!.leave(port, page / PAGE_SIZE);
+      // VMPL0's software is told where it looks for it.
+      memory.u64[(page + vmsaAt.guest_exit_code) >>> 3] = BigInt.asUintN(64, BigInt(EXIT.INVALID));
+      return EXIT.INVALID;
+    }
   }
-  return sev.rmp!.tryEnter(port, page / PAGE_SIZE) ? undefined : EXIT.VMSA_BUSY;
+  memory.u32[(sevState + at.vmsa) >>> 2] = page;
+  memory.u32[(sevState + at.vmpl) >>> 2] = vmpl;
+  if (vmpl !== VMPL.MOST_PRIVILEGED) vp.observer?.entry(vp);
+  return undefined;
 }
 
 /** Whether the event that the VMSA asks to inject is one that the processor does not inject (a18). */
@@ -187,17 +194,19 @@ function refusesEvent(vp: VmplVp, page: number): boolean {
   return software || type === 1 || type > EVENT_TYPE_SOFTWARE || (type === TYPE.EXCEPTION && vector > 31);
 }
 
-/** Loads a lower VMPL: registers, the event to inject, and virtual interrupt control. */
+/** Loads a lower VMPL, whose protected registers are plain: registers, the event to inject, virtual interrupt control. */
 function load(vp: VmplVp, page: number): void {
-  const { memory, cpuState, sevState, port, protect } = vp;
+  const { memory, cpuState, sevState, port } = vp;
   const { i32, u32, u64, u8 } = memory;
   u64[(sevState + at.entries) >>> 3] += 1n;
   const word = cpuState >>> 2;
-  const before = TRANSLATING.map((offset) => i32[word + offset]);
-  maskQwords(i32, page, protect);
+  const cr0 = i32[word + CR0];
+  const cr3 = i32[word + CR3];
+  const cr4 = i32[word + CR4];
+  const efer = i32[word + EFER];
   loadVmsa(memory, cpuState, page);
-  maskQwords(i32, page, protect);
-  const same = TRANSLATING.every((offset, k) => i32[word + offset] === before[k]);
+  const same = i32[word + CR0] === cr0 && i32[word + CR3] === cr3 && i32[word + CR4] === cr4 &&
+    i32[word + EFER] === efer;
   if (!same || u8[vp.vmcb + vmcbAt.tlb_ctl] !== 0) vp.cpu.flushCaches();
 
   const event = (page + vmsaAt.event_inj) >>> 2;
@@ -222,7 +231,6 @@ function load(vp: VmplVp, page: number): void {
   // The processor looks for an interruptible moment when the bit says so.
   if (offered) port.or32(cpuState + cpuAt.attention, ATTENTION.VTL0_INTERRUPT);
   vp.cpu.updateMode();
-  vp.observer?.entry(vp);
 }
 
 // --- The guest runs ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { takeFusedSteps } from "../../machine/fused_steps.ts";
 import type { Machine } from "../../machine/machine.ts";
 import { timeMessages } from "./message_limit.ts";
+import { measureParavisor } from "./paravisor_exits.ts";
 import { compareWithBare, measureSev, type SevBenchPlatform } from "./sev_exits.ts";
 import { measureSidecar, WORKER_NAMES } from "./sidecar_exits.ts";
 import { type BenchPlatform, type Workload, workloadMachine } from "./workloads.ts";
@@ -34,9 +35,9 @@ export interface BenchResult {
   readonly cost_ns: number;
   /**
    * What the cost is compared with: writing one message; a round trip between two threads; the exit on `bare` and the
-   * handler's instructions; an instruction on `bare`; or nothing.
+   * handler's instructions; an instruction on `bare`; the same exit without a copy of the VMSA; or nothing.
    */
-  readonly limit: "message" | "pingpong" | "bare-and-handler" | "bare" | null;
+  readonly limit: "message" | "pingpong" | "bare-and-handler" | "bare" | "no-copy" | null;
   /** Nanoseconds of the limit, measured in the same rounds. */
   readonly limit_ns: number | null;
   /** Cost divided by limit. */
@@ -75,6 +76,20 @@ export async function measure(platform: BenchPlatform, workload: Workload, quick
     parked_cost_ns: result.parkedCostNs,
     parked_wakeups_per_exit: result.parkedWakeupsPerExit,
   };
+}
+
+/** Measures exits below OpenHCL on SNP, and what copies of the VMSA cost there. */
+export function measureBelowOpenhcl(quick: boolean, onProgress: (workload: string) => void = () => {}): BenchResult[] {
+  const size = { rounds: ROUNDS, ...(quick ? QUICK : FULL) };
+  return measureParavisor(size, onProgress).map(({ workload, costNs, offNs }) => ({
+    platform: "snp, openhcl",
+    workload,
+    exits_per_second: NS_PER_S / costNs,
+    cost_ns: costNs,
+    limit: offNs === undefined ? null : "no-copy",
+    limit_ns: offNs ?? null,
+    ratio: offNs === undefined ? null : costNs / offNs,
+  }));
 }
 
 /** Measures one workload of an encrypted guest. */

@@ -5,6 +5,7 @@
  */
 import { assemble } from "../../guest/assembler/assemble.ts";
 import { parseImage } from "../../guest/image.ts";
+import type { MachineConfig } from "../../machine/config.ts";
 import { loadGuest } from "../../machine/load.ts";
 import { Machine } from "../../machine/machine.ts";
 import { isEncrypted } from "../../machine/sev_platform.ts";
@@ -129,8 +130,12 @@ export function workloadsOf(of: "exits" | "guest", platform: BenchPlatform): rea
 /** Guest RAM of a measured machine. */
 const RAM_BYTES = 16 << 20;
 
-/** A machine with one VP, in real time, at the start of a workload. */
-export function workloadMachine(platform: BenchPlatform, workload: Workload): Machine {
+/** A machine with one VP, in real time, at the start of a workload; `part` changes its configuration. */
+export function workloadMachine(
+  platform: BenchPlatform,
+  workload: Workload,
+  part: Partial<MachineConfig> = {},
+): Machine {
   const machine = Machine.create({
     platform,
     // The base processor is not the sidecar's, and a processor that left the sidecar would be the kernel's.
@@ -141,6 +146,7 @@ export function workloadMachine(platform: BenchPlatform, workload: Workload): Ma
     devices: "pc",
     recordExits: false,
     ...(isEncrypted({ platform }) ? { hostPlacement: "processor" } : {}),
+    ...part,
   }, false);
   const { bytes } = assemble(`bits 64\n${workload.source}`, { origin: ORIGIN, bits: 64 });
   loadGuest(machine, parseImage(bytes, workload.name, { mode: "long" }));
