@@ -126,7 +126,7 @@ const CASES: readonly ConformanceCase[] = [
   { name: "RDPMC", code: EXIT.RDPMC, text: "rdpmc", linux: asks(["rcx"], ["rax", "rdx"]) },
   { name: "DR7 read", code: EXIT.DR7_READ, text: "mov rax, dr7", linux: "local" },
   { name: "DR7 write", code: EXIT.DR7_WRITE, text: "mov dr7, rax", eax: DR7_RESET, linux: asks(["rax"]) },
-  { name: "VMMCALL", code: EXIT.VMMCALL, text: "vmmcall", linux: asks(["rax", "cpl"], ["rax"]) },
+  { name: "VMMCALL", code: EXIT.VMMCALL, text: "vmmcall", linux: asks(["cpl", "rax"], ["rax"]) },
   { name: "WBINVD", code: EXIT.WBINVD, text: "wbinvd", linux: asks([]) },
   { name: "INVD", code: EXIT.INVD, text: "invd", linux: "unsupported" },
   { name: "MONITOR", code: EXIT.MONITOR, text: "monitor", injected: true, linux: "local" },

@@ -17,6 +17,13 @@ Deno.test("list conformance: what guests ask and hosts serve, by running them", 
   // b10 and sev.md's table of what KVM requires: leaf D needs XCR0, which OpenBSD's handler does not send.
   assertEquals(row("CPUID, leaf D").openbsd, "asks rax rcx; takes the refusal of kvm for an answer");
   assertEquals(row("CPUID, leaf D").kernel, "asks rax rcx xcr0");
+  // c2, c12 to c15: the built-in kernel follows Linux, but for what Linux sends without need: XCR0, and RAX of an IN.
+  for (const exit of ["RDTSC", "RDTSCP", "RDPMC", "DR7 write", "VMMCALL", "WBINVD"]) {
+    assertEquals(row(exit).kernel, `${row(exit).linux.split(",")[0]}; stops on vmd`, exit);
+  }
+  for (const exit of ["DR7 read", "MONITOR", "MWAIT", "INVD", "XSETBV", "page not validated"]) {
+    assertEquals(row(exit).kernel, row(exit).linux, exit);
+  }
   // d5 to d13: KVM serves what Linux asks; b34 and b36: vmd knows CPUID, ports and MSRs, no strings and nothing else.
   for (const { exit, linux, kvm, vmd } of rows) {
     if (!linux.startsWith("asks")) assertEquals([kvm, vmd], ["-", "-"], exit);

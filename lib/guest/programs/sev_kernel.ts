@@ -16,6 +16,7 @@ import { assemble, type Assembly } from "../assembler/assemble.ts";
 import { FLAT_LOAD_ADDRESS, type GuestImage, type InitialState, loadImage, parseImage } from "../image.ts";
 import { EXCEPTIONS, exceptionStubs, PRINTING, Strings } from "./parts.ts";
 import { SEV_KERNEL_BOOT, SEV_KERNEL_CONSTANTS } from "./sev_kernel_boot.ts";
+import { SEV_KERNEL_EXITS } from "./sev_kernel_exits.ts";
 import { SEV_KERNEL_VC } from "./sev_kernel_vc.ts";
 
 /** Most VPs: their areas fill one page table. */
@@ -464,6 +465,7 @@ export function sevKernelSource(variant = 0): string {
     "        org ORIGIN",
     SEV_KERNEL_BOOT,
     SEV_KERNEL_VC,
+    SEV_KERNEL_EXITS,
     main,
     "        align 16\nexception_stubs:" + exceptionStubs(),
     "        align 8, 0",

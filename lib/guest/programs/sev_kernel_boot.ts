@@ -21,6 +21,7 @@ STACK_TOP       equ 0x1000
 BLOCK_GHCB      equ 0x00
 BLOCK_INDEX     equ 0x08
 BLOCK_TICKS     equ 0x10
+BLOCK_DR7       equ 0x18
 ; addresses from here on are devices: mapped without the C bit
 DEVICES         equ 0xc0000000
 
@@ -58,11 +59,24 @@ PSC_PRIVATE     equ 1
 PSC_SHARED      equ 2
 
 ; exit codes
+EXIT_DR7_READ   equ 0x27
+EXIT_DR7_WRITE  equ 0x37
+EXIT_RDTSC      equ 0x6e
+EXIT_RDPMC      equ 0x6f
 EXIT_CPUID      equ 0x72
 EXIT_IOIO       equ 0x7b
 EXIT_MSR        equ 0x7c
+EXIT_VMMCALL    equ 0x81
+EXIT_RDTSCP     equ 0x87
+EXIT_WBINVD     equ 0x89
+EXIT_MONITOR    equ 0x8a
+EXIT_MWAIT      equ 0x8b
 EXIT_NPF        equ 0x400
 VECTOR_VC       equ 29
+
+; bits of DR7 that are always 1, and that can be changed
+DR7_RESET       equ 0x400
+DR7_WRITABLE    equ 0xffff23ff
 
 CODE32          equ 0x08
 DATA            equ 0x10
@@ -385,6 +399,7 @@ long_mode:
 .accepted:
         lea rsp, [r14 + STACK_TOP]
         mov [r14 + BLOCK_INDEX], r15
+        mov qword [r14 + BLOCK_DR7], DR7_RESET
         lea eax, [r14 + AREA_GHCB]
         mov [r14 + BLOCK_GHCB], rax
         mov eax, r14d

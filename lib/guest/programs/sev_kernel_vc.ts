@@ -3,8 +3,11 @@
  * those registers in it that the event needs; the answer is believed only as far as its valid bits and error fields allow
  * (SEV-ES GHCB standardization, 2.6 and 4; sev.md, sections b and c).
  *
- * Not handled, so that the guest ends: other exit codes, exceptions that the host asks for, prefixes that a port
- * instruction cannot have.
+ * DR7 is the guest's own, kept where the host cannot see it; MONITOR and MWAIT do nothing; the bytes of an instruction must
+ * be those of its exit code.
+ *
+ * Not handled, so that the guest ends: other exit codes, exceptions that the host asks for, prefixes that an instruction
+ * cannot have.
  *
  * @module
  */
@@ -26,6 +29,7 @@ FRAME_RIP       equ 136
 FRAME_CS        equ 144
 FRAME_FLAGS     equ 152
 ; GHCB
+GHCB_CPL        equ 0xcb
 GHCB_RAX        equ 0x1f8
 GHCB_RCX        equ 0x308
 GHCB_RDX        equ 0x310
@@ -42,6 +46,7 @@ GHCB_BUFFER_BYTES equ 2032
 GHCB_VERSION    equ 0xffa
 GHCB_USAGE      equ 0xffc
 ; valid bits: RAX in the low half, the others in the high half
+VALID_CPL       equ 25
 VALID_RAX       equ 63
 VALID_RCX       equ 33
 VALID_RDX       equ 34
@@ -92,6 +97,24 @@ vc_handler:
         je vc_msr
         cmp rax, EXIT_NPF
         je vc_mmio
+        cmp rax, EXIT_RDTSC
+        je vc_tsc
+        cmp rax, EXIT_RDTSCP
+        je vc_tscp
+        cmp rax, EXIT_RDPMC
+        je vc_pmc
+        cmp rax, EXIT_DR7_READ
+        je vc_dr7_read
+        cmp rax, EXIT_DR7_WRITE
+        je vc_dr7_write
+        cmp rax, EXIT_VMMCALL
+        je vc_vmmcall
+        cmp rax, EXIT_WBINVD
+        je vc_wbinvd
+        cmp rax, EXIT_MONITOR
+        je vc_monitor
+        cmp rax, EXIT_MWAIT
+        je vc_mwait
         jmp terminate
 
 ; leaves the instruction behind, R11 bytes long
