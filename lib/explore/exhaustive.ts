@@ -86,7 +86,10 @@ export const WHOLE: Task = { choices: [], todo: -1 };
 
 /** What a search can be given beside its bounds. */
 export interface SearchParts {
-  /** Frozen knowledge for persistent and sleep sets; without it neither is used. */
+  /**
+   * Frozen knowledge for persistent and sleep sets; without it neither is used. Sleep sets need a set of states of the
+   * search's own.
+   */
   readonly behaviour?: Behaviour | undefined;
   /** The states that have been reached; a set of its own when absent. */
   readonly states?: StateSet;
@@ -226,6 +229,20 @@ export class ExhaustiveScheduler implements Scheduler {
       return { choices: engine.path().slice(0, depth), todo: given };
     }
     return undefined;
+  }
+
+  /** All that this search has left, as parts of it that others can do. */
+  rest(engine: Engine): Task[] {
+    const frames = this.#frames;
+    const path = engine.path();
+    const tasks: Task[] = [];
+    for (let depth = this.#base; depth <= this.#top; depth++) {
+      const at = depth * FRAME;
+      // An actor that has further outcomes is tried again from the first one on.
+      const todo = frames[at + TODO] | (frames[at + ACTOR] >= 0 ? 1 << frames[at + ACTOR] : 0);
+      if (todo !== 0) tasks.push({ choices: path.slice(0, depth), todo });
+    }
+    return tasks;
   }
 
   nextActor(engine: Engine): number {

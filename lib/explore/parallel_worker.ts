@@ -6,8 +6,10 @@
  */
 import type { Choice } from "./engine.ts";
 import { Engine } from "./engine.ts";
-import { ExhaustiveScheduler, type SearchBounds, type Task, WHOLE } from "./exhaustive.ts";
+import type { Behaviour } from "./behaviour.ts";
+import { ExhaustiveScheduler, type SearchBounds, type Task } from "./exhaustive.ts";
 import { explore } from "./explorer.ts";
+import { learnThoroughly } from "./search.ts";
 import { SharedFingerprints } from "./shared_fingerprints.ts";
 import type { MemoryModel, System } from "./system.ts";
 
@@ -25,14 +27,12 @@ export const CONTROL = {
   TODO: 4,
   /** Properties that were violated so far, as a mask over the properties that are asked for. */
   VIOLATED: 5,
-  /** Whether a worker has begun: the first one takes the whole search. */
-  BEGUN: 6,
   /** First of a pair of words for each worker: states that it has added, and its present depth. */
   WORKERS: 8,
 } as const;
 
 /** Why the workers stop. */
-export const STOPPED = { NO: 0, DONE: 1, TABLE_FULL: 2, INTERRUPTED: 3, ALL_VIOLATED: 4, BOUND: 5 } as const;
+export const STOPPED = { NO: 0, DONE: 1, TABLE_FULL: 2, INTERRUPTED: 3, ALL_VIOLATED: 4, BOUND: 5, STALE: 6 } as const;
 
 /** States of the mailbox. */
 const MAIL = { EMPTY: 0, WRITING: 1, FULL: 2, TAKING: 3 } as const;
@@ -60,6 +60,12 @@ export interface ShareRequest<Spec = unknown> {
   readonly jobs: number;
   /** Number of this worker, from 0. */
   readonly worker: number;
+  /** What it is to begin with. */
+  readonly tasks: readonly Task[];
+  /** Steps from which to learn for persistent sets; 0 for a search without them. */
+  readonly learning: number;
+  /** States that were found with earlier tables. */
+  readonly statesBefore: number;
   readonly control: SharedArrayBuffer;
   readonly table: SharedArrayBuffer;
 }
@@ -79,21 +85,41 @@ export interface ShareResult {
   readonly depth: number;
   readonly preemptionsLeftOut: boolean;
   readonly depthHit: boolean;
+  /** What was left when somebody stopped the search. */
+  readonly rest: readonly Task[];
+  /** Whether no execution can go on for ever, by what this worker knows. */
+  readonly acyclic: boolean;
+}
+
+/** A system, and what is known of it. */
+export interface Learned {
+  readonly system: System;
+  readonly engine: Engine;
+  readonly behaviour: Behaviour | undefined;
+}
+
+/** Learns what a request says of a system. */
+export function learnFor(system: System, { memoryModel, learning }: ShareRequest): Learned {
+  const engine = new Engine(system, memoryModel);
+  return { system, engine, behaviour: learning > 0 ? learnThoroughly(engine, learning) : undefined };
 }
 
 /** Does a worker's share of a search, until all of it is done or somebody stops it. */
-export function doShare(system: System, request: ShareRequest): ShareResult {
+export function doShare({ system, engine, behaviour }: Learned, request: ShareRequest): ShareResult {
   const control = new Int32Array(request.control);
   const table = new SharedFingerprints(request.table);
-  const engine = new Engine(system, request.memoryModel);
   const properties = system.properties.filter(({ name }) => request.properties.includes(name));
   const violations: SharedViolation[] = [];
+  const rest: Task[] = [];
+  engine.recording = behaviour !== undefined;
   const total = { transitions: 0, schedules: 0, depth: 0, preemptionsLeftOut: false, depthHit: false };
-  for (let task = nextTask(control, request.jobs); task !== undefined; task = nextTask(control, request.jobs)) {
-    const reductions = { fingerprints: true, persistentSets: false, sleepSets: false };
+  const reductions = { fingerprints: true, persistentSets: behaviour !== undefined, sleepSets: false };
+  const own = [...request.tasks];
+  const next = () => isStopped(control) ? undefined : own.shift() ?? nextTask(control, request.jobs);
+  for (let task = next(); task !== undefined; task = next()) {
     // The bound on states counts all workers' together; it is looked at below.
     const bounds = { ...request.bounds, states: Infinity, memoryBytes: Infinity };
-    const scheduler = new ExhaustiveScheduler(engine, bounds, reductions, { states: table, task });
+    const scheduler = new ExhaustiveScheduler(engine, bounds, reductions, { states: table, task, behaviour });
     const missing = properties.filter(({ name }) => !violations.some(({ property }) => property === name));
     const result = explore(engine, scheduler, {
       properties: missing,
@@ -103,9 +129,12 @@ export function doShare(system: System, request: ShareRequest): ShareResult {
         control[CONTROL.WORKERS + 2 * request.worker] = table.size;
         control[CONTROL.WORKERS + 2 * request.worker + 1] = engine.depth;
         lookAtBounds(control, request, table.capacity);
-        return Atomics.load(control, CONTROL.STOP) !== STOPPED.NO;
+        if (isStale(behaviour)) stop(control, STOPPED.STALE);
+        return isStopped(control);
       },
     });
+    if (result.interrupted) rest.push(...scheduler.rest(engine));
+    if (isStale(behaviour)) stop(control, STOPPED.STALE);
     for (const { property, kind, choices } of result.violations) {
       violations.push({ property: property.name, kind, choices });
       const number = request.properties.indexOf(property.name);
@@ -120,7 +149,17 @@ export function doShare(system: System, request: ShareRequest): ShareResult {
     total.depthHit ||= scheduler.hit.has("depth");
     control[CONTROL.WORKERS + 2 * request.worker] = table.size;
   }
-  return { violations, ...total };
+  engine.recording = false;
+  return { violations, ...total, rest: [...rest, ...own], acyclic: behaviour?.acyclic === true };
+}
+
+/** Whether something was seen that is at odds with what all workers know. */
+function isStale(behaviour: Behaviour | undefined): boolean {
+  return behaviour !== undefined && (behaviour.stale || behaviour.broken);
+}
+
+function isStopped(control: Int32Array<SharedArrayBuffer>): boolean {
+  return Atomics.load(control, CONTROL.STOP) !== STOPPED.NO;
 }
 
 /** Ends the search for a reason; the first one stays. */
@@ -147,10 +186,15 @@ interface WorkerScope {
 export function serveShares<Spec>(build: (spec: Spec) => System): void {
   if (!("DedicatedWorkerGlobalScope" in globalThis)) return;
   const scope = globalThis as unknown as WorkerScope;
+  let learned: Learned | undefined;
+  let learnedFor = "";
   scope.onmessage = ({ data }) => {
     if (data === "leave") return scope.close();
     try {
-      scope.postMessage({ result: doShare(build(data.spec as Spec), data) });
+      const request = JSON.stringify([data.spec, data.memoryModel, data.learning]);
+      if (learned === undefined || request !== learnedFor) learned = learnFor(build(data.spec as Spec), data);
+      learnedFor = request;
+      scope.postMessage({ result: doShare(learned, data) });
     } catch (error) {
       stop(new Int32Array(data.control), STOPPED.INTERRUPTED);
       scope.postMessage({ failure: error instanceof Error ? error.message : String(error) });
@@ -167,7 +211,7 @@ export function statesOf(control: Int32Array<SharedArrayBuffer>, jobs: number): 
 
 function lookAtBounds(control: Int32Array<SharedArrayBuffer>, request: ShareRequest, capacity: number): void {
   const states = statesOf(control, request.jobs);
-  if (states > request.bounds.states) stop(control, STOPPED.BOUND);
+  if (states + request.statesBefore > request.bounds.states) stop(control, STOPPED.BOUND);
   if (states > capacity) stop(control, STOPPED.TABLE_FULL);
 }
 
@@ -184,20 +228,16 @@ function give(control: Int32Array<SharedArrayBuffer>, donate: () => Task | undef
   Atomics.notify(control, CONTROL.MAIL);
 }
 
-/** The next task; waits for one. Nothing when the search is over. */
+/** The next task that somebody gives; waits for one. Nothing when the search is over. */
 function nextTask(control: Int32Array<SharedArrayBuffer>, jobs: number): Task | undefined {
-  if (Atomics.compareExchange(control, CONTROL.BEGUN, 0, 1) === 0) return WHOLE;
   Atomics.add(control, CONTROL.IDLE, 1);
   for (;;) {
-    if (Atomics.load(control, CONTROL.STOP) !== STOPPED.NO) return undefined;
+    if (isStopped(control)) return undefined;
     if (Atomics.compareExchange(control, CONTROL.MAIL, MAIL.FULL, MAIL.TAKING) === MAIL.FULL) {
-      const choices = Array.from(control.subarray(CHOICES, CHOICES + control[CONTROL.LENGTH]), (word): Choice => {
-        return { actor: word >>> OUTCOME_BITS, outcome: word & ((1 << OUTCOME_BITS) - 1) };
-      });
-      const todo = control[CONTROL.TODO];
+      const task = readMail(control);
       Atomics.sub(control, CONTROL.IDLE, 1); // before the mailbox is empty: else all might seem idle
       Atomics.store(control, CONTROL.MAIL, MAIL.EMPTY);
-      return { choices, todo };
+      return task;
     }
     // With the mailbox held and empty, nobody is giving or taking: if all are idle now, nothing is left.
     if (Atomics.compareExchange(control, CONTROL.MAIL, MAIL.EMPTY, MAIL.TAKING) === MAIL.EMPTY) {
@@ -205,6 +245,18 @@ function nextTask(control: Int32Array<SharedArrayBuffer>, jobs: number): Task | 
       Atomics.store(control, CONTROL.MAIL, MAIL.EMPTY);
       if (over) stop(control, STOPPED.DONE);
     }
-    if (Atomics.load(control, CONTROL.STOP) === STOPPED.NO) Atomics.wait(control, CONTROL.MAIL, MAIL.EMPTY, WAIT_MS);
+    if (!isStopped(control)) Atomics.wait(control, CONTROL.MAIL, MAIL.EMPTY, WAIT_MS);
   }
+}
+
+function readMail(control: Int32Array<SharedArrayBuffer>): Task {
+  const choices = Array.from(control.subarray(CHOICES, CHOICES + control[CONTROL.LENGTH]), (word): Choice => {
+    return { actor: word >>> OUTCOME_BITS, outcome: word & ((1 << OUTCOME_BITS) - 1) };
+  });
+  return { choices, todo: control[CONTROL.TODO] };
+}
+
+/** The task that nobody has taken out of the mailbox; when all workers have stopped. */
+export function taskInMail(control: Int32Array<SharedArrayBuffer>): Task[] {
+  return control[CONTROL.MAIL] === MAIL.FULL ? [readMail(control)] : [];
 }

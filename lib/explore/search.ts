@@ -159,7 +159,7 @@ export function preemptionBounds(last: number, first?: readonly number[]): numbe
 }
 
 /** Whether the order of steps can be left out of account at all. */
-function canReduce(engine: Engine, { fingerprints, persistentSets, sleepSets }: Reductions): boolean {
+export function canReduce(engine: Engine, { fingerprints, persistentSets, sleepSets }: Reductions): boolean {
   // Where it may be over in the middle of something, every step depends on every other.
   return fingerprints && (persistentSets || sleepSets) && !engine.watchesAll && engine.system.over === undefined;
 }
@@ -188,7 +188,7 @@ function once(
         if (behaviour?.stale !== true) return false;
         const steps = engine.transitions - begin;
         if (staleAt < 0) staleAt = steps;
-        return steps > Math.max(2 * staleAt, staleAt + STALE_STEPS);
+        return steps > staleLimit(staleAt);
       }),
       {
         properties: properties.filter((property) => !found.some((violation) => violation.property === property)),
@@ -232,8 +232,36 @@ function summary(
   };
 }
 
+/**
+ * Learns what agents do: from random executions, and then from searches until one has met nothing new or `transitions`
+ * steps have been taken. Everybody learns the same of the same system.
+ */
+export function learnThoroughly(engine: Engine, transitions: number): Behaviour {
+  const behaviour = learn(engine);
+  const end = engine.transitions + transitions;
+  const reductions = { fingerprints: true, persistentSets: true, sleepSets: false };
+  do {
+    behaviour.freeze();
+    const scheduler = new ExhaustiveScheduler(engine, DEFAULT_BOUNDS, reductions, { behaviour });
+    const begin = engine.transitions;
+    let staleEnd = end;
+    const over = () => {
+      if (behaviour.stale && staleEnd === end) staleEnd = Math.min(end, staleLimit(engine.transitions - begin) + begin);
+      return behaviour.broken || engine.transitions >= staleEnd;
+    };
+    explore(engine, new Watched(scheduler, over), { properties: [] });
+  } while (behaviour.stale && !behaviour.broken && engine.transitions < end);
+  behaviour.freeze();
+  return behaviour;
+}
+
+/** Steps up to which a search goes on, to learn more, that has become stale behind so many. */
+function staleLimit(steps: number): number {
+  return Math.max(2 * steps, steps + STALE_STEPS);
+}
+
 /** Learns what agents do from random executions. */
-function learn(engine: Engine): Behaviour {
+export function learn(engine: Engine): Behaviour {
   const behaviour = new Behaviour(engine);
   const random = new RandomScheduler(Random.seeded(LEARNING_SEED), LEARNING);
   engine.chooser = random;

@@ -1,6 +1,6 @@
 /**
  * The set of states that several workers have reached together: the table of `Fingerprints` in shared memory. It does not
- * grow; a search that fills it begins again with a larger one.
+ * grow; when it is full, the workers pause, and go on with a larger one.
  *
  * An entry is claimed by an exchange of its first word; its notes and then its second word follow. Who meets the first
  * word without the second waits for the moment that it takes.
@@ -28,7 +28,20 @@ export class SharedFingerprints implements StateSet {
 
   /** Memory for 2 to the power of `bits` entries. */
   static allocate(bits: number): SharedArrayBuffer {
-    return new SharedArrayBuffer(2 ** bits * ENTRY * 4);
+    return new SharedArrayBuffer(SharedFingerprints.bytesOf(bits));
+  }
+
+  /** Bytes of that. */
+  static bytesOf(bits: number): number {
+    return 2 ** bits * ENTRY * 4;
+  }
+
+  /** Adds all that another set has, while nobody uses either. */
+  addAll(other: SharedFingerprints): void {
+    const table = other.#table;
+    for (let at = 0; at < table.length; at += ENTRY) {
+      if (table[at] !== 0) this.add(table[at], table[at + 1], table[at + 2]);
+    }
   }
 
   /** Fingerprints that this worker has added. */
@@ -51,8 +64,8 @@ export class SharedFingerprints implements StateSet {
     const second = high === 0 ? 1 : high;
     for (let slot = (low ^ (high << 7)) & this.#mask;; slot = (slot + 1) & this.#mask) {
       const at = slot * ENTRY;
-      const found = Atomics.compareExchange(table, at, 0, first);
-      if (found === 0) {
+      let found = Atomics.load(table, at);
+      if (found === 0 && (found = Atomics.compareExchange(table, at, 0, first)) === 0) {
         Atomics.store(table, at + 2, notes);
         Atomics.store(table, at + 1, second);
         this.#added++;

@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { Engine } from "../../lib/explore/engine.ts";
-import { ALL_REDUCTIONS, DEFAULT_BOUNDS, type SearchBounds } from "../../lib/explore/exhaustive.ts";
+import { ALL_REDUCTIONS, DEFAULT_BOUNDS, type SearchBounds, type Task, WHOLE } from "../../lib/explore/exhaustive.ts";
 import { minimise } from "../../lib/explore/minimise.ts";
 import { parallelSearch } from "../../lib/explore/parallel.ts";
+import { CONTROL_BYTES, doShare, learnFor, statesOf } from "../../lib/explore/parallel_worker.ts";
 import { mergeReports, type Report, reportOn } from "../../lib/explore/report.ts";
 import { search, type SearchResult } from "../../lib/explore/search.ts";
 import { searchShard } from "../../lib/explore/shard.ts";
@@ -25,12 +26,45 @@ for (const jobs of [1, 3]) {
     const spec: CounterSpec = { agents: 3, rounds: 3, wrong: -1 };
     const engine = new Engine(counters(spec));
     const single = search(engine, { reductions: PLAIN });
-    const parallel = await parallelSearch(engine, { jobs, spec, spawn });
+    const parallel = await parallelSearch(engine, { jobs, spec, spawn, reductions: PLAIN });
     assertEquals(parallel.states, single.states);
     assertEquals(parallel.transitions, single.transitions);
     assertEquals([parallel.exhausted, parallel.preemptions, parallel.violations], [true, Infinity, []]);
   });
 }
+
+Deno.test("With persistent sets one worker and three look at the same states, fewer than there are", async () => {
+  const spec: CounterSpec = { agents: 3, rounds: 3, wrong: -1 };
+  const engine = new Engine(counters(spec));
+  const [one, three] = [
+    await parallelSearch(engine, { jobs: 1, spec, spawn, firstPreemptions: [] }),
+    await parallelSearch(engine, { jobs: 3, spec, spawn, firstPreemptions: [] }),
+  ];
+  assertEquals([one.states, one.transitions], [three.states, three.transitions]);
+  assertEquals([three.exhausted, three.reductions.persistentSets], [true, true]);
+  assert(one.states < search(engine, { reductions: PLAIN }).states);
+});
+
+Deno.test("Workers whose table is full go on with a larger one", () => {
+  const spec: CounterSpec = { agents: 3, rounds: 3, wrong: -1 };
+  const whole = search(new Engine(counters(spec)), { reductions: PLAIN, firstPreemptions: [] });
+  const control = new Int32Array(new SharedArrayBuffer(CONTROL_BYTES));
+  const request = { memoryModel: "sc", properties: [], until: "never", jobs: 1, worker: 0, learning: 0 } as const;
+  const bounds = DEFAULT_BOUNDS;
+  let table = SharedFingerprints.allocate(14);
+  let tasks: readonly Task[] = [WHOLE];
+  let states = 0;
+  for (let bits = 15; tasks.length > 0; bits++) {
+    control.fill(0);
+    const shared = { spec, bounds, tasks, statesBefore: states, control: control.buffer, table };
+    tasks = doShare(learnFor(counters(spec), { ...request, ...shared }), { ...request, ...shared }).rest;
+    states += statesOf(control, 1);
+    const larger = SharedFingerprints.allocate(bits);
+    new SharedFingerprints(larger).addAll(new SharedFingerprints(table));
+    table = larger;
+  }
+  assertEquals(states, whole.states);
+});
 
 Deno.test("Workers find the violation that one thread finds, and it is minimised to the same schedule", async () => {
   const spec: CounterSpec = { agents: 3, rounds: 2, wrong: 2 };
