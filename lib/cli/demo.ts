@@ -13,10 +13,12 @@ import { runMachine, type RunOptions, type RunReport } from "../machine/run.ts";
 import { isEncrypted } from "../machine/sev_platform.ts";
 import { BadInput } from "../memory/bad_input.ts";
 import { type Command, command } from "./command.ts";
+import { UsageError } from "./errors.ts";
 import { EXIT } from "./exit_codes.ts";
 import { toggle, word } from "./flags.ts";
 import { HOST_FLAGS, hostConfig, type HostValues, parseSecrets, writeHostView } from "./host_flags.ts";
 import { interruptible } from "./interrupt.ts";
+import { checkNoninterference } from "./noninterference.ts";
 import {
   createMachine,
   type RunPlatform,
@@ -36,6 +38,9 @@ const DEMO_SCHEMA = 1;
 
 /** The platforms that the demo shows unless one is asked for, in order. */
 const DEMO_PLATFORMS: readonly RunPlatform[] = ["kernel", "sidecar"];
+
+/** Seconds that a run beside a malicious host is given. */
+const MALICIOUS_SECONDS = 10;
 
 /** Guest RAM in bytes. */
 const DEMO_RAM_BYTES = 16 * 1024 ** 2;
@@ -59,7 +64,10 @@ export const demoCommand: Command = command({
       vps: vpsFlag("2", DEMO_VPS_MAX),
     },
     Sidecar: SIDECAR_FLAGS,
-    Host: HOST_FLAGS,
+    Host: {
+      ...HOST_FLAGS,
+      noninterference: toggle("sev-es, snp: run twice with different secrets, and compare what the host saw"),
+    },
     Runtime: { ...RUNTIME_FLAGS, ...WORKERS_FLAG },
     Results: { json: toggle("one JSON object on standard output") },
   },
@@ -70,6 +78,8 @@ export const demoCommand: Command = command({
     "On sev-es and snp it is another guest, with #VC handlers of its own: it accepts its memory, starts the others and talks " +
     "to the host through a GHCB. It marks a secret in memory and XMM registers; the host view must be empty of it. With " +
     "--paravisor openhcl the guest is the embedded one, at VMPL2: OpenHCL at VMPL0 handles its exits.",
+    "Beside a malicious host a guest may end itself, stop, or never come to its end: the run is given ten seconds. " +
+    "--noninterference runs with --runtime deterministic, whatever is asked for; a difference is exit code 12.",
   ],
   async run({ values, words, printer }) {
     const seed = seedOf(values, "demo");
@@ -78,9 +88,10 @@ export const demoCommand: Command = command({
     const chosen: readonly RunPlatform[] = values.platform === "all" ? DEMO_PLATFORMS : [values.platform];
     const host = hostConfig(values, chosen[0], "demo");
     const workers = workersConfig(values, "demo");
+    if (values.noninterference) checkComparable(values, chosen[0]);
     for (const platform of chosen) {
       if (!values.json) printer.line(printer.style("bold", titleOf(platform, host)));
-      const machine = createMachine({
+      const config: MachineConfig = {
         platform,
         ...(platform === "sidecar" ? sidecarConfig(values, platform, "demo") : {}),
         ...(isEncrypted({ platform }) ? host : {}),
@@ -90,10 +101,16 @@ export const demoCommand: Command = command({
         policies: {},
         devices: "pc",
         recordExits: false,
-      }, values.runtime);
+      };
+      if (values.noninterference) return await checkNoninterference(config, seed, values.json, printer);
+      const machine = createMachine(config, values.runtime);
       const serial: Uint8Array[] = [];
       const onSerial = (bytes: Uint8Array) => values.json ? serial.push(bytes) : printer.write(bytes);
-      const { report, leaks } = await runDemo(machine, values, printer, { seed, onSerial });
+      const { report, leaks } = await runDemo(machine, values, printer, {
+        seed,
+        onSerial,
+        ...(values.malicious === undefined ? {} : { timeLimitSeconds: MALICIOUS_SECONDS }),
+      });
       if (values.json) {
         platforms.push({ ...runJson(machine, report), serial: await new Blob(serial as BlobPart[]).text() });
       } else {
@@ -108,6 +125,14 @@ export const demoCommand: Command = command({
     return code;
   },
 });
+
+/** Throws {@linkcode UsageError} unless two runs of the platform's guest can be compared by what its host saw. */
+function checkComparable(values: HostValues, platform: RunPlatform): void {
+  if (!isEncrypted({ platform })) throw new UsageError("--noninterference needs --platform sev-es or snp", "demo");
+  const other = (["host-view", "secret", "malicious"] as const).find((name) => values[name] !== undefined);
+  const given = other ?? (values.paravisor === "none" ? undefined : "paravisor");
+  if (given !== undefined) throw new UsageError(`--noninterference and --${given} do not go together`, "demo");
+}
 
 /** Platform and who handles its exits. */
 function titleOf(platform: RunPlatform, { paravisor }: Pick<MachineConfig, "paravisor">): string {

@@ -13,7 +13,7 @@ import { type HostName, HOSTS } from "../machine/sev_platform.ts";
 import { BadInput } from "../memory/bad_input.ts";
 import { suggestion } from "../memory/nearest_name.ts";
 import { UsageError } from "./errors.ts";
-import { type Flag, text, word } from "./flags.ts";
+import { type Flag, optionalInteger, text, word } from "./flags.ts";
 import { OutputFile } from "./output_file.ts";
 import type { Printer } from "./printer.ts";
 
@@ -26,12 +26,18 @@ export const paravisorFlag: Flag<keyof typeof PARAVISORS> = word(
   'snp: who has VMPL0; openhcl runs any guest below it; see "exitbox list platforms"',
 );
 
+/** Largest seed of a malicious host. */
+const SEED_MAX = 0x7fff_ffff;
+
 /** The flags about the host, and about who is between it and the guest. */
 export const HOST_FLAGS = {
   paravisor: paravisorFlag,
   host: text("HOST", `sev-es, snp: ${Object.keys(HOSTS).join(" or ")} (kvm unless given; Hyper-V below a paravisor)`),
   "host-view": text("FILE", "sev-es, snp: write all that the host could read at each exit, as JSON lines"),
   secret: text("LIST", "what must not be there: gpr, xmm, ranges such as 0x1000+64; leaks are counted in the view"),
+  malicious: optionalInteger("SEED", "sev-es, snp: a second host that does at random what it can to the guest", {
+    max: SEED_MAX,
+  }),
 } as const;
 
 /** What {@linkcode HOST_FLAGS} give. */
@@ -40,6 +46,7 @@ export interface HostValues {
   readonly host: string | undefined;
   readonly "host-view": string | undefined;
   readonly secret: string | undefined;
+  readonly malicious: number | undefined;
 }
 
 /** Whether a platform's guests are encrypted. */
@@ -77,9 +84,9 @@ export function hostConfig(
   values: HostValues,
   platform: Platform,
   command: string,
-): Pick<MachineConfig, "host" | "paravisor"> {
+): Pick<MachineConfig, "host" | "paravisor" | "maliciousHost"> {
   const paravisor = paravisorConfig(values.paravisor, platform, command);
-  const given = (["host", "host-view", "secret"] as const).find((name) => values[name] !== undefined);
+  const given = (["host", "host-view", "secret", "malicious"] as const).find((name) => values[name] !== undefined);
   if (given !== undefined && !isEncrypted(platform)) {
     throw new UsageError(`--${given} needs --platform sev-es or snp`, command);
   }
@@ -87,14 +94,18 @@ export function hostConfig(
     throw new UsageError("--secret needs --host-view, which says where it was seen", command);
   }
   const { host } = values;
-  if (host === undefined) return paravisor;
+  const malicious = values.malicious === undefined ? {} : { maliciousHost: values.malicious };
+  if (values.malicious !== undefined && paravisor.paravisor !== undefined) {
+    throw new UsageError("--malicious knows no paravisor", command);
+  }
+  if (host === undefined) return { ...paravisor, ...malicious };
   if (!Object.hasOwn(HOSTS, host)) {
     throw new BadInput(`--host "${host}" is not known${suggestion(host, Object.keys(HOSTS))}`);
   }
   if (paravisor.paravisor !== undefined) {
     throw new UsageError(`--host ${host} runs no paravisor: with --paravisor openhcl the host is Hyper-V`, command);
   }
-  return { host: host as HostName };
+  return { host: host as HostName, ...malicious };
 }
 
 /** `START+BYTES` or `START-END`, decimal or hexadecimal. */

@@ -1,0 +1,55 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { EXIT } from "../../lib/cli/exit_codes.ts";
+import { exitbox, withGuest } from "./fixture.ts";
+
+Deno.test("demo --noninterference: two secrets, and the host sees the same exits, fields and shared bytes", async () => {
+  for (const words of [["--platform", "snp"], ["--platform", "sev-es", "--host", "vmd"]]) {
+    const { code, out } = await exitbox("demo", ...words, "--noninterference", "--json");
+    assertEquals(code, EXIT.CLEAN);
+    const { difference, exits, ciphertext_differs } = JSON.parse(out);
+    assertEquals([difference, ciphertext_differs], [null, 0]);
+    assert(exits > 60);
+  }
+  const { out } = await exitbox("demo", "--platform", "sev-es", "--vps", "1", "--noninterference");
+  assertMatch(out, /noninterference: \d+ exits of two runs with different secrets, and the host saw the same/);
+});
+
+Deno.test("demo --malicious: whatever such a host does, what it can read is empty of the secret", async () => {
+  await withGuest("nop", async (_, folder) => {
+    const view = `${folder}/view.jsonl`;
+    for (const [platform, seed] of [["sev-es", "2"], ["snp", "3"], ["snp", "9"]]) {
+      const words = ["demo", "--platform", platform, "--runtime", "deterministic", "--malicious", seed, "--json"];
+      const { code } = await exitbox(...words, "--host-view", view);
+      // The guest ends itself, is stopped, shuts down or comes to its end; it does not lose its secret.
+      assert(code !== EXIT.SAFETY && code !== EXIT.TOOL_FAILURE && code !== EXIT.USAGE, `${seed}: ${code}`);
+      const last = JSON.parse((await Deno.readTextFile(view)).trimEnd().split("\n").at(-1)!);
+      assertEquals(last.leaks, 0);
+    }
+  });
+});
+
+Deno.test("the flags about the host: what makes no sense is one clear line, exit code 2", async () => {
+  const cases: [words: string[], line: RegExp][] = [
+    [["demo", "--malicious", "1"], /--malicious needs --platform sev-es or snp/],
+    [["demo", "--noninterference"], /--noninterference needs --platform sev-es or snp/],
+    [["demo", "--platform", "snp", "--noninterference", "--malicious", "1"], /do not go together/],
+    [["demo", "--platform", "snp", "--noninterference", "--paravisor", "openhcl"], /do not go together/],
+    [["demo", "--platform", "snp", "--malicious", "1", "--paravisor", "openhcl"], /--malicious knows no paravisor/],
+    [["demo", "--platform", "snp", "--host", "vmd"], /"vmd" has no SNP guests/],
+    [["demo", "--platform", "sev-es", "--host", "vmd", "--vps", "2"], /"vmd" has guests with one VP, not 2/],
+  ];
+  for (const [words, line] of cases) {
+    const { code, err } = await exitbox(...words);
+    assertEquals(code, EXIT.USAGE, words.join(" "));
+    assertMatch(err, line);
+  }
+});
+
+Deno.test("run: a #VC for which a guest has no handler is named, in text and in JSON", async () => {
+  await withGuest("cpuid\nhlt", async (path) => {
+    const { err } = await exitbox("run", path, "--platform", "snp", "--runtime", "deterministic");
+    assertMatch(err, /VP 0 took a #VC \(CPUID\) for which the guest has no handler/);
+    const { out } = await exitbox("run", path, "--platform", "snp", "--runtime", "deterministic", "--json");
+    assertEquals(JSON.parse(out).vps[0].unhandled_vc, "CPUID");
+  });
+});
