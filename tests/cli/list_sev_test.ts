@@ -34,7 +34,7 @@ Deno.test("list conformance: what guests ask and hosts serve, by running them", 
   assertEquals([row("AP reset hold").kvm, row("termination").kvm], ["waits", "ends the guest"]);
   // What the README shows is what the program says.
   const readme = await Deno.readTextFile(new URL("../../README.md", import.meta.url));
-  const [, shown] = readme.match(/```\n +code {2}exit .*\n([^`]+)```/)!;
+  const [, shown] = readme.match(/```\n *code {2}exit .*\n([^`]+)```/)!;
   for (const line of shown.trimEnd().split("\n")) {
     const [, exit, ...cells] = line.trim().split(/ {2,}/);
     const { kernel, openbsd, linux, kvm, vmd } = row(exit);
