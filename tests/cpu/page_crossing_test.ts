@@ -7,6 +7,7 @@ const PAGE_FAULT = 14;
 /** The first byte that no page holds: the second of the two 2 MiB pages is taken away. */
 const ABSENT = 0x20_0000;
 const PAGE_DIRECTORY_ENTRY_1 = (0x3000 >> 3) + 1;
+const RCX = 1;
 const RBX = 3;
 const RSI = 6;
 const RDI = 7;
@@ -51,17 +52,48 @@ Deno.test("an access into a missing page faults with the address of the first by
   }
 });
 
-Deno.test("CMPS reads ES:rDI first, MOVS DS:rSI: with both pages missing that one is reported", () => {
+/** Runs one instruction with the given RSI, RDI and RBX; the address of its page fault. */
+function faultAt(code: readonly number[], rsi: number, rdi: number, rbx: number): number {
   const { cpu } = newProcessor("long");
   cpu.memory.u64[PAGE_DIRECTORY_ENTRY_1] = 0n;
-  const start = cpu.s8.slice();
-  for (const [code, expected] of [[0xa6, ABSENT + 0x2000], [0xa4, ABSENT + 0x1000]]) {
-    cpu.s8.set(start);
-    cpu.flushCaches();
-    cpu.g64[RSI] = BigInt(ABSENT + 0x1000);
-    cpu.g64[RDI] = BigInt(ABSENT + 0x2000);
-    place(cpu, "long", [code]);
-    assertEquals(cpu.run(1), EXIT_EXCEPTION);
-    assertEquals(cpu.s64[at.exit_gva >> 3], BigInt(expected));
+  cpu.g64[RSI] = BigInt(rsi);
+  cpu.g64[RDI] = BigInt(rdi);
+  cpu.g64[RBX] = BigInt(rbx);
+  cpu.g64[RCX] = 3n;
+  place(cpu, "long", [...code]);
+  assertEquals(cpu.run(1), EXIT_EXCEPTION);
+  assertEquals(cpu.s32[at.exit_vector >> 2], PAGE_FAULT);
+  return Number(cpu.s64[at.exit_gva >> 3]);
+}
+
+Deno.test("strings with two missing pages report the one that a real processor does", () => {
+  const [source, destination] = [ABSENT + 0x1000, ABSENT + 0x2000];
+  const cases: [name: string, code: number[], expected: number][] = [
+    ["cmpsb", [0xa6], destination],
+    ["cmpsq", [0x48, 0xa7], destination],
+    ["repe cmpsw", [0x66, 0xf3, 0xa7], destination],
+    ["repe cmpsq", [0xf3, 0x48, 0xa7], destination],
+    ["repe cmpsb", [0xf3, 0xa6], source],
+    ["movsb", [0xa4], source],
+    ["rep movsb", [0xf3, 0xa4], source],
+  ];
+  for (const [name, code, expected] of cases) assertEquals(faultAt(code, source, destination, 0), expected, name);
+});
+
+Deno.test("an FXSAVE image faults at its last byte first, an FNSAVE image at its first word", () => {
+  const FXSAVE = [0x0f, 0xae, 0x03], FXRSTOR = [0x0f, 0xae, 0x0b], FNSAVE = [0xdd, 0x33], FRSTOR = [0xdd, 0x23];
+  const FNSTENV = [0xd9, 0x33], FLDENV = [0xd9, 0x23];
+  for (const code of [FXSAVE, FXRSTOR]) {
+    assertEquals(faultAt(code, 0, 0, ABSENT - 16), ABSENT + 495);
+    assertEquals(faultAt(code, 0, 0, ABSENT + 0xff0), ABSENT + 0xff0 + 511);
+  }
+  for (const code of [FNSAVE, FRSTOR]) {
+    assertEquals(faultAt(code, 0, 0, ABSENT - 17), ABSENT + 90);
+    assertEquals(faultAt(code, 0, 0, ABSENT - 1), ABSENT);
+    assertEquals(faultAt(code, 0, 0, ABSENT + 0xff1), ABSENT + 0xff1);
+  }
+  for (const code of [FNSTENV, FLDENV]) {
+    assertEquals(faultAt(code, 0, 0, ABSENT - 17), ABSENT + 10);
+    assertEquals(faultAt(code, 0, 0, ABSENT - 3), ABSENT);
   }
 });

@@ -10,6 +10,7 @@
  */
 
 import { CR4_OSFXSR } from "../control_bits.ts";
+import { ACCESS_READ } from "../bus.ts";
 import type { Cpu } from "../cpu.ts";
 import { VECTOR_GP } from "../faults.ts";
 import { type Exec, type Insn, type OpcodeRow, row } from "../insn.ts";
@@ -86,6 +87,9 @@ function fxsave(cpu: Cpu, i: Insn): void {
     image32[(AT_FDP + 4) >> 2] = 0;
   }
   image32[AT_MXCSR_MASK >> 2] = MXCSR_MASK;
+  // Its last byte faults first.
+  advanceEa(cpu, i, IMAGE_BYTES - 1);
+  cpu.probeWrite(i.segment, cpu.ea32[0], cpu.ea32[1], 1);
   cpu.ea(i);
   cpu.probeWrite(i.segment, cpu.ea32[0], cpu.ea32[1], IMAGE_BYTES);
   writeImage(cpu, i, 0, end);
@@ -96,6 +100,8 @@ function fxrstor(cpu: Cpu, i: Insn): void {
   requireX87(cpu);
   requireAlignment(cpu, i);
   const end = xmmEnd(cpu);
+  advanceEa(cpu, i, IMAGE_BYTES - 1);
+  cpu.touch(i.segment, cpu.ea32[0], cpu.ea32[1], ACCESS_READ);
   readImage(cpu, i, end);
   const mxcsr = image32[AT_MXCSR >> 2];
   const withMxcsr = (cpu.s32[CR4] & CR4_OSFXSR) !== 0;

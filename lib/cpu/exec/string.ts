@@ -146,8 +146,11 @@ function goesOn(cpu: Cpu, i: Insn): boolean {
 }
 
 const cmps: Element = (cpu, i) => {
-  // ES:rDI faults first, although device memory is read in the operands' order.
-  cpu.touch(ES, pointer(cpu, i, RDI), pointerHigh(cpu, i, RDI), ACCESS_READ, i.opsize);
+  // The manuals leave open which operand faults first. AMD processors look at ES:rDI first, but for repeated bytes.
+  // Device memory is read in the operands' order.
+  if (i.rep === 0 || i.opsize !== 1) {
+    cpu.touch(ES, pointer(cpu, i, RDI), pointerHigh(cpu, i, RDI), ACCESS_READ, i.opsize);
+  }
   if (i.opsize === 8) {
     read(cpu, i, i.segment, RSI);
     cpu.v64[1] = cpu.v64[0];

@@ -157,11 +157,23 @@ function environmentBytes(i: Insn): number {
   return i.opsize === 2 ? ENVIRONMENT_BYTES_16 : ENVIRONMENT_BYTES_32;
 }
 
-/** Starts an instruction that stores `size` bytes: every fault comes before anything changes. */
+/** Starts an instruction that stores `size` bytes: every fault comes before anything changes, its first word's before its last byte's. */
 function probe(cpu: Cpu, i: Insn, size: number): void {
   requireX87(cpu);
   cpu.ea(i);
-  cpu.probeWrite(i.segment, cpu.ea32[0], cpu.ea32[1], size);
+  cpu.probeWrite(i.segment, cpu.ea32[0], cpu.ea32[1], i.opsize === 2 ? 2 : 4);
+  advanceEa(cpu, i, size - 1);
+  cpu.probeWrite(i.segment, cpu.ea32[0], cpu.ea32[1], 1);
+}
+
+/** As `probe`, for an instruction that loads `size` bytes. */
+function probeRead(cpu: Cpu, i: Insn, size: number): void {
+  checkX87(cpu);
+  cpu.ea(i);
+  if (i.opsize === 2) cpu.read16(i.segment, cpu.ea32[0], cpu.ea32[1]);
+  else cpu.read32(i.segment, cpu.ea32[0], cpu.ea32[1]);
+  advanceEa(cpu, i, size - 1);
+  cpu.read8(i.segment, cpu.ea32[0], cpu.ea32[1]);
 }
 
 /** Writes the environment. Instruction and data pointers are zero: they are not tracked. */
@@ -193,9 +205,6 @@ const loaded = new Uint16Array(3);
 /** Reads what counts of an environment into `loaded`. */
 function readEnvironment(cpu: Cpu, i: Insn): void {
   const step = i.opsize === 2 ? 2 : 4;
-  // The last byte is touched first, so that a fault comes before anything changes.
-  advanceEa(cpu, i, environmentBytes(i) - 1);
-  cpu.read8(i.segment, cpu.ea32[0], cpu.ea32[1]);
   for (let n = 0; n < loaded.length; n++) {
     advanceEa(cpu, i, step * n);
     loaded[n] = cpu.read16(i.segment, cpu.ea32[0], cpu.ea32[1]);
@@ -212,7 +221,7 @@ function putEnvironment(cpu: Cpu): void {
 
 /** FLDENV. */
 function fldenv(cpu: Cpu, i: Insn): void {
-  checkX87(cpu);
+  probeRead(cpu, i, environmentBytes(i));
   readEnvironment(cpu, i);
   putEnvironment(cpu);
 }
@@ -238,8 +247,8 @@ const registers = new BigUint64Array(16);
 
 /** FRSTOR. */
 function frstor(cpu: Cpu, i: Insn): void {
-  checkX87(cpu);
   const environment = environmentBytes(i);
+  probeRead(cpu, i, environment + REGISTERS_BYTES);
   for (let n = 0; n < 8; n++) {
     advanceEa(cpu, i, environment + n * REGISTER_BYTES + 8);
     registers[2 * n + 1] = BigInt(cpu.read16(i.segment, cpu.ea32[0], cpu.ea32[1]));
