@@ -87,6 +87,7 @@ export class ParavisorPlatform extends SevPlatform {
       deviceReady,
       onCrash: (vp, crash) => onCrash(vp.index, crash),
       onTripleFault: (vp) => onTripleFault(vp.index),
+      peer: (vp) => this.#own.processor(vp) as SnpVp,
     });
   }
 

@@ -13,6 +13,7 @@ import type { Insn } from "../../cpu/insn.ts";
 import { CpuState, EXIT_CPUID, EXIT_HYPERCALL, EXIT_MSR, STOP_AFTER } from "../../cpu/state.ts";
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { SEV_MSR } from "../../layout/sev/constants/msrs.ts";
+import { VMPL } from "../../layout/sev/constants/rmp.ts";
 import { NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
 import { SEV_STATUS_MSR } from "../../layout/sev/status.ts";
 import { VMCB_CONTROL } from "../../layout/sev/vmcb.ts";
@@ -232,6 +233,8 @@ export class LowerVtlBus extends GuestBus {
     // Cleared before the look at what is requested, so that a later request is seen again.
     port.and32(this.processor.cpuState + cpuAt.attention, ~ATTENTION.VTL0_INTERRUPT);
     const { PENDING, DELIVERED, VECTOR } = VIRTUAL_INTERRUPT;
+    // VTL1 takes no interrupts of VTL0, which wait until it has returned.
+    if (u32[(this.#state + at.vmpl) >>> 2] !== VMPL.VTL0) return -1;
     const offered = u32[word];
     const known = (offered & (PENDING | DELIVERED)) === 0 ? -1 : offered & VECTOR;
     if (apic.extIntPending || apic.highestOffered() > known) {

@@ -4,7 +4,7 @@
  * @module
  */
 import { i32, u32, u64 } from "../../layout/field_type.ts";
-import { reserved, structure } from "../../layout/structure.ts";
+import { structure } from "../../layout/structure.ts";
 import { EXIT_BUS } from "../../cpu/state.ts";
 
 /** Whose turn it is on a virtual processor's physical processor. */
@@ -54,5 +54,5 @@ export const SevVpState = structure("SevVpState", 64, [
   ["view", 48, u32, "VIEW: whether somebody looks at what the host can read at each exit"],
   ["virtual_interrupt", 52, u32, "VIRTUAL_INTERRUPT: the interrupt that the VMSA has offered the processor"],
   ["unhandled", 56, u32, "Exit code plus one of the first #VC that found no handler; 0 for none"],
-  reserved(60, 4),
+  ["lower_vmpl", 60, u32, "Privilege level below VMPL0 that was entered last"],
 ], "Not a structure of the modelled machine");

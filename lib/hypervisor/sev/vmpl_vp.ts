@@ -207,7 +207,11 @@ function load(vp: VmplVp, page: number): void {
   loadVmsa(memory, cpuState, page);
   const same = i32[word + CR0] === cr0 && i32[word + CR3] === cr3 && i32[word + CR4] === cr4 &&
     i32[word + EFER] === efer;
-  if (!same || u8[vp.vmcb + vmcbAt.tlb_ctl] !== 0) vp.cpu.flushCaches();
+  // Translations hold the permissions of the VMPL for which they were made.
+  const vmpl = u8[page + vmsaAt.vmpl];
+  const sameVmpl = u32[(sevState + at.lower_vmpl) >>> 2] === vmpl;
+  u32[(sevState + at.lower_vmpl) >>> 2] = vmpl;
+  if (!same || !sameVmpl || u8[vp.vmcb + vmcbAt.tlb_ctl] !== 0) vp.cpu.flushCaches();
 
   const event = (page + vmsaAt.event_inj) >>> 2;
   i32[(cpuState + cpuAt.event) >>> 2] = (u32[event] & EVENT.valid) === 0 ? 0 : u32[event];

@@ -17,6 +17,7 @@ import { PartitionState } from "../../hypervisor/partition.ts";
 import { VTOM_BIT } from "../../hypervisor/sev/lower_vtl_bus.ts";
 import { GUEST_ASID } from "../../hypervisor/sev/machine.ts";
 import { HvMessageType } from "../../layout/hyperv/constants/messages.ts";
+import { HV_X64_MSR } from "../../layout/hyperv/constants/msrs.ts";
 import { hcl_run } from "../../layout/hyperv/hcl_run.ts";
 import {
   HvMessage,
@@ -34,7 +35,9 @@ import { PERMISSION_READ, PERMISSION_WRITE, RMP_CHECK } from "../../sev/rmp.ts";
 import { isCrashMsr, readVmmMsr, writeVmmMsr } from "../handlers/msr.ts";
 import { IN_UPPER_RAX, IO_SINGLE_STEP, UNKNOWN_MSR } from "../policies.ts";
 import { BUSY, CRASHED, HANDLED, type HandlerResult, TRIPLE_FAULT } from "../vmm_vp.ts";
+import { vsmHypercall, vsmResult } from "./guest_vsm.ts";
 import { vmplOf } from "./init_vmsa.ts";
+import { SnpVmmState } from "./pages.ts";
 import type { SnpVp } from "./snp_vp.ts";
 
 const EXIT = SevExitCode.values;
@@ -106,7 +109,11 @@ export function handleMsr(vp: SnpVp): HandlerResult {
   const { cpu, vmm } = vp;
   if (write) cpu.v64[0] = (vmsa.get64("rdx") & LOW) << 32n | vmsa.get64("rax") & LOW;
   const device = vmm.devices.msrs?.claims(msr) ? vmm.devices.msrs : undefined;
-  if (device !== undefined) {
+  if (vp.vtl === 1 && msr === HV_X64_MSR.VP_ASSIST_PAGE) {
+    const page = (vp.vmmState + SnpVmmState.at.vtl1_assist_page) >>> 3;
+    if (write) vp.memory.u64[page] = cpu.v64[0];
+    else cpu.v64[0] = vp.memory.u64[page];
+  } else if (device !== undefined) {
     if (write) device.write(msr, cpu.v32[0], cpu.v32[1]);
     else {
       device.read(msr);
@@ -163,13 +170,20 @@ function emulate(vp: SnpVp, vmsa: ProtectedVmsa): HandlerResult {
 
 /**
  * A hypercall instruction. The call works on the registers of the processor's state, which an exit leaves as the VMSA has
- * them; what it changes goes back. VTL calls need a VTL that is enabled.
+ * them; what it changes goes back. A VTL call needs a VTL1 that is enabled.
  */
 export function handleHypercall(vp: SnpVp): HandlerResult {
   const vmsa = vp.vmsa(vp.vtl);
   const { memory: { i32 }, state } = vp.partition;
   const enabled = (i32[(state + PartitionState.at.hypercall_msr) >>> 2] & MsrHypercallContents.low.enable) !== 0;
-  if (!enabled || vmsa.get8("cpl") !== 0 || guestHypercall(vp.hypercalls) === "undefined") {
+  const allowed = enabled && vmsa.get8("cpl") === 0;
+  const vsm = allowed && vp.cpu.long64 ? vsmHypercall(vp) : undefined;
+  if (vsm === "switched") return HANDLED;
+  if (typeof vsm === "object") {
+    vmsa.set64("rax", vsmResult(vsm.status));
+    return advance(vp, vmsa);
+  }
+  if (!allowed || vsm === "undefined" || guestHypercall(vp.hypercalls) === "undefined") {
     vp.vmm.inject(VECTOR_UD, false, 0, 0n);
     return HANDLED;
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { bytes, i32, u32 } from "../../layout/field_type.ts";
+import { bytes, i32, u32, u64 } from "../../layout/field_type.ts";
 import { HvMessage } from "../../layout/hyperv/messages.ts";
 import { reserved, structure } from "../../layout/structure.ts";
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
@@ -37,7 +37,11 @@ export const SnpVmmState = structure("SnpVmmState", 0x200, [
   ["ignored", 0x1c, u32, "Automatic exits and messages that needed nothing"],
   ["exits", 0x20, u32, "Runs of a lower VTL, modulo 2^32"],
   ["told_crashes", 0x24, u32, "Crashes of the guest for which the VMSA has been copied, or need not be"],
-  reserved(0x28, 0x18),
+  ["entered", 0x28, u32, "VTL that was run last"],
+  ["vtl1_enabled", 0x2c, u32, "1 once VTL1 of this processor has been enabled (shared)"],
+  ["partition_vtl1", 0x30, u32, "Of VP 0 only: 1 once VTL1 of the partition has been enabled (shared)"],
+  reserved(0x34, 4),
+  ["vtl1_assist_page", 0x38, u64, "VTL1's assist page MSR: bit 0 enable, address in bits 63:12"],
   ["crash_copy", 0x40, CrashCopyState, "What is kept about copies of the VMSA"],
   reserved(0x60, 0x20),
   ["emulated_message", 0x80, bytes(HvMessage.size), "What the instruction emulator is given in place of a message"],

@@ -40,7 +40,7 @@ import {
   handleShutdown,
   handleUnexpected,
 } from "./exits.ts";
-import { UPDATE, updatesAfterRun, updatesAtCrash } from "./crash_copy.ts";
+import { UPDATE, updatesAfterRun, updatesAtCrash, updatesAtSwitch } from "./crash_copy.ts";
 import { vmplOf } from "./init_vmsa.ts";
 import type { SnpVp } from "./snp_vp.ts";
 
@@ -62,7 +62,10 @@ export const ATTEND: StepId = step<SnpVp>("openhcl-snp.attend", (vp) => {
   const bits = vp.port.exchange32(vp.cpuState + ATTENTION_AT, 0);
   if (bits & ATTENTION.SHUTDOWN) return HALTED;
   if (bits & ATTENTION.FLUSH_TLB) vp.cpu.flushCaches();
-  if (bits & ATTENTION.INIT) vp.init();
+  if (bits & ATTENTION.INIT) {
+    vp.init();
+    vp.set("vtl", 0);
+  }
   if (bits & ATTENTION.SIPI) vp.startup(vp.getState(hypervisor.sipi_vector));
   if (bits & ATTENTION.NMI) raiseNmi(vp);
   const started = vp.get("waited") !== 0 && vp.activity === ACTIVITY_RUNNING;
@@ -70,6 +73,8 @@ export const ATTEND: StepId = step<SnpVp>("openhcl-snp.attend", (vp) => {
     // The registers with which a processor starts are made in its state; from there they go where it takes them.
     vp.saveRegisters(vp.vmsaPage(0));
     vp.cpu.flushCaches();
+    // A processor that has VTL1 enters it first (f32).
+    if (started && vp.get("vtl1_enabled") !== 0) vp.set("vtl", 1);
   }
   vp.set("waited", vp.activity === ACTIVITY_WAIT_FOR_SIPI ? 1 : 0);
   while (vp.getState(hypervisor.eoi_pending) !== 0) vp.vmm.partition.endOfInterrupt(vp.takeEoi());
@@ -94,8 +99,10 @@ const IDLE: StepId = step<SnpVp>("openhcl-snp.idle", () => ATTEND, (vp) => vp.at
 const OFFER_INTERRUPT: StepId = step<SnpVp>("openhcl-snp.offer-interrupt", (vp) => {
   const { i32 } = vp.memory;
   const intr = (vp.vmsaPage(vp.vtl) + vmsaAt.vintr_ctrl) >>> 2;
-  if (vp.apic.extIntPending) injectExtInt(vp);
-  const vector = vp.apic.highestOffered();
+  // Interrupts are VTL0's.
+  const takes = vp.vtl === 0;
+  if (takes && vp.apic.extIntPending) injectExtInt(vp);
+  const vector = takes ? vp.apic.highestOffered() : -1;
   const words = offerInterrupt(i32[intr], vector, i32[(vp.cpuState + CpuState.at.cr8) >>> 2]);
   i32[intr] = words.low;
   i32[intr + 1] = (i32[intr + 1] & GUEST_BUSY_HIGH) | words.high;
@@ -126,6 +133,7 @@ const CLEAR_GUEST_BUSY: StepId = step<SnpVp>("openhcl-snp.clear-guest-busy", (vp
 /** Asks the host to run the lower VTL's VMPL. */
 const RUN: StepId = step<SnpVp>("openhcl-snp.run-vmpl", (vp) => {
   vp.count("exits");
+  vp.set("entered", vp.vtl);
   const request = GHCB_MSR_RUN_VMPL_REQ.make({ info: GhcbMsrInfo.values.RUN_VMPL_REQ, vmpl: vmplOf(vp.vtl) });
   return vmgexit(vp, request, SET_GUEST_BUSY);
 });
@@ -192,8 +200,10 @@ const DISPATCH: StepId = step<SnpVp>("openhcl-snp.dispatch", (vp) => {
 
 /** The exit is handled: it is not handled again (f24). A message that nobody has asked for is dropped (f25). */
 const DONE: StepId = step<SnpVp>("openhcl-snp.exit-handled", (vp) => {
-  vp.vmsa(vp.vtl).setHarmlessExit();
+  const left = vp.get("entered");
+  vp.vmsa(left).setHarmlessExit();
   vp.set("has_message", 0);
+  if (left !== vp.vtl && updatesAtSwitch(vp.crashCopy)) return vp.call(UPDATE, ATTEND);
   const crashes = vp.memory.u32[(vp.vmm.state + VmmVpState.at.crashes) >>> 2];
   if (crashes === vp.get("told_crashes")) return ATTEND;
   vp.set("told_crashes", crashes);

@@ -28,6 +28,8 @@ export interface SnpVpParts extends VmplVpParts, SnpVmmVpParts {
   readonly deviceReady: () => boolean;
   /** Records a triple fault of a lower VTL. */
   readonly onTripleFault: (vp: VirtualProcessor) => void;
+  /** Another processor of the machine. */
+  readonly peer: (vp: number) => SnpVp;
 }
 
 /** A 32-bit word of {@linkcode SnpVmmState}. */
@@ -41,7 +43,9 @@ export type SnpWord =
   | "spurious"
   | "ignored"
   | "exits"
-  | "told_crashes";
+  | "told_crashes"
+  | "entered"
+  | "vtl1_enabled";
 
 /** See the module's description. */
 export class SnpVp extends VmplVp implements CopyingAgent {
@@ -59,6 +63,8 @@ export class SnpVp extends VmplVp implements CopyingAgent {
   readonly deviceReady: () => boolean;
   /** Records a triple fault of a lower VTL. */
   readonly onTripleFault: (vp: VirtualProcessor) => void;
+  /** Another processor of the machine. */
+  readonly peer: (vp: number) => SnpVp;
   /** What is copied of its VMSAs, and where the host can read it. */
   readonly crashCopy: CrashCopy;
   readonly #vmsas: readonly ProtectedVmsa[];
@@ -73,6 +79,7 @@ export class SnpVp extends VmplVp implements CopyingAgent {
     this.cpuid = parts.cpuid;
     this.deviceReady = parts.deviceReady;
     this.onTripleFault = parts.onTripleFault;
+    this.peer = parts.peer;
     this.#vmsas = [0, 1].map((vtl) => new ProtectedVmsa(this.memory.view, this.vmsaPage(vtl), parts.tweakBitmap));
     this.vmm = new SnpVmmVp(this, parts);
     this.crashCopy = new VmsaCopy(this);
