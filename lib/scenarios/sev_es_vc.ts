@@ -5,13 +5,12 @@
  * @module
  */
 import type { System } from "../explore/system.ts";
-import { placedInstructions, UNLISTED_COUNT, type VcProgram } from "../guest/programs/vc/kernel.ts";
+import { placedInstructions, UNLISTED_COUNT, vcLabel, type VcProgram } from "../guest/programs/vc/kernel.ts";
 import { HostVcpuState } from "../host/host_vcpu.ts";
 import { CpuState } from "../cpu/state.ts";
 import { GHCB } from "../layout/sev/ghcb.ts";
-import { vcLabel } from "../guest/programs/vc/kernel.ts";
-import type { Agent } from "../memory/agent.ts";
-import { AgentBlock } from "../memory/agent.ts";
+import { type Agent, AgentBlock } from "../memory/agent.ts";
+import { fromTableEnd, pageAccounts } from "./page_accounting.ts";
 import type { Choices, Scenario } from "./scenario.ts";
 import { type Act, BAD_ANSWERS, BAD_MSR_ANSWERS, badHost, FORGED_EVENTS } from "./vc_host.ts";
 import { VC_PROPERTIES, VcProperties } from "./vc_properties.ts";
@@ -49,6 +48,9 @@ export type VcPart = keyof typeof PARTS;
 const PART_NAMES = Object.keys(PARTS) as VcPart[];
 const HOST_NAMES = ["kvm", "vmd"] as const;
 
+/** The pages of the code as it was committed. */
+const COMMITTED_PAGES = pageAccounts()[0];
+
 /** The scenario. */
 export const sevEsVc: Scenario = {
   name: "sev-es-vc",
@@ -58,6 +60,17 @@ export const sevEsVc: Scenario = {
     "An SEV-ES guest handles its own exits: the processor raises #VC, and the guest's handler puts what the host needs into " +
     "the GHCB. OpenBSD's handlers were discussed as a draft and committed with changes. Here both are code of one guest " +
     "kernel, which a policy a question chooses between, and run against KVM's rules and vmd's.",
+    "Two early handlers are needed where the kernel is entered in legacy and in compatibility mode; one where it is entered " +
+    "in one. The draft's port number sign-extends into EXITINFO1 from 8000 on, and the first revision of the copy-in keeps " +
+    "upper halves that the processor clears: both were repaired. A handler that reads instructions does not go together " +
+    "with execute-only text.",
+    "Neither version looks at what the host says of a request, and neither looks at the bytes of a CPUID: an error is taken " +
+    "for an answer, by KVM's own rules for leaf D without XCR0, and a #VC that the host injects passes for a CPUID.",
+    `The thread's question about first_avail: it is passed as ${fromTableEnd(COMMITTED_PAGES.passed)} and ends at ` +
+    `${fromTableEnd(COMMITTED_PAGES.after.at(-1)!.firstAvail)}; ` +
+    (COMMITTED_PAGES.wrong.length === 0
+      ? "no page is given twice and none is lost."
+      : COMMITTED_PAGES.wrong.join("; ")),
   ],
   source: "OpenBSD tech list, Re: SEV-ES guest: locore #VC trap handling, 2025-06-24",
   policies: [

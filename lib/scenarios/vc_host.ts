@@ -11,7 +11,7 @@ import { SevVpState, TURN } from "../hypervisor/sev/state.ts";
 import { VMRUN } from "../hypervisor/sev/sev_vp.ts";
 import { GhcbExitResult } from "../layout/sev/constants/ghcb.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
-import { GHCB } from "../layout/sev/ghcb.ts";
+import { GHCB, GHCB_VALID_BIT } from "../layout/sev/ghcb.ts";
 import { EventInjType } from "../layout/sev/vmsa.ts";
 import { VMCB_CONTROL, VMCB_EVENT_INJ_LO } from "../layout/sev/vmcb.ts";
 import { Agent } from "../memory/agent.ts";
@@ -50,9 +50,9 @@ export const BAD_ANSWERS: readonly Act[] = [
     name: "RAX is not marked valid",
     worthless: true,
     forged: false,
-    act: ({ ghcb, memory }) => {
-      memory.u8[vcLabel("GHCB") + GHCB.at.valid_bitmap + 7] &= 0x7f;
-      void ghcb;
+    act: ({ memory }) => {
+      const bit = GHCB_VALID_BIT.rax;
+      memory.u8[vcLabel("GHCB") + GHCB.at.valid_bitmap + (bit >> 3)] &= ~(1 << (bit & 7));
     },
   },
   { name: "nothing is marked valid", worthless: true, forged: false, act: ({ ghcb }) => ghcb.invalidate() },
