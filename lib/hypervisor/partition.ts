@@ -10,7 +10,7 @@
 import { u32, u64, u8 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import { type MachineMemory, PAGE_SHIFT, PAGE_SIZE } from "../memory/machine_memory.ts";
-import type { MemoryPort } from "../memory/port.ts";
+import { HOST_IS_X86, type MemoryPort } from "../memory/port.ts";
 import { type Policy, policyAt } from "../memory/policy.ts";
 import { ATTENTION } from "./attention.ts";
 import { HypervisorVpState } from "./vp_state.ts";
@@ -223,9 +223,10 @@ export class Partition {
   }
 
   #ringAt(word: number): void {
-    if (Atomics.load(this.memory.i32, word + 1) === 0) return;
-    Atomics.add(this.memory.i32, word, 1);
-    Atomics.notify(this.memory.i32, word);
+    const { i32 } = this.memory;
+    if ((HOST_IS_X86 ? i32[word + 1] : Atomics.load(i32, word + 1)) === 0) return;
+    Atomics.add(i32, word, 1);
+    Atomics.notify(i32, word);
   }
 
   #overlay(vp: number, slot: number): number {

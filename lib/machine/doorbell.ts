@@ -11,13 +11,14 @@ import { u32 } from "../layout/field_type.ts";
 import { reserved, structure } from "../layout/structure.ts";
 import type { MachineMemory } from "../memory/machine_memory.ts";
 
-/** One worker's doorbell, on a cache line of its own. */
-export const DoorbellWords = structure("DoorbellWords", 64, [
+/** One worker's doorbell, on a cache line of its own, and its other words on the next. */
+export const DoorbellWords = structure("DoorbellWords", 128, [
   ["sequence", 0, u32, "Counts rings (shared)"],
   ["sleeping", 4, u32, "1 while the worker sleeps or is about to"],
   ["wakeups", 8, u32, "How often the worker went to sleep"],
-  ["turn", 12, u32, "Number of the worker's agent that had its turn last"],
-  reserved(16, 48),
+  reserved(12, 52),
+  ["turn", 64, u32, "Number of the worker's agent that had its turn last; written at every turn"],
+  reserved(68, 60),
 ], "Not a structure of the modelled machine");
 
 /** A worker's doorbell. */

@@ -131,14 +131,17 @@ export class WorkerLoop {
   turn(): void {
     const runners = this.#runners;
     const idle = this.#waiting >= runners.length;
-    if (idle && runners[this.#watched].enabled) this.#next = this.#watched;
+    const found = idle && runners[this.#watched].enabled;
+    if (found) this.#next = this.#watched;
     const index = this.#next;
     this.#next = index + 1 < runners.length ? index + 1 : 0;
     const runner = runners[index];
     if (++this.#unpolled === TURNS_PER_POLL) this.#poll();
     this.#i32[this.#turn] = index;
     const cpu = this.#cpus[index];
-    if (runner.enabled && runner.take(cpu === undefined ? this.#steps[index] : this.#stepsOf(index, cpu)) > 0) {
+    if (
+      (found || runner.enabled) && runner.take(cpu === undefined ? this.#steps[index] : this.#stepsOf(index, cpu)) > 0
+    ) {
       if (idle) this.#watched = index;
       this.#waiting = 0;
       this.#idle = 0;

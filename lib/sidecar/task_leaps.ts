@@ -90,6 +90,9 @@ export class TaskCourses {
   readonly #wait: number;
   readonly #signal: number;
   readonly #bit: number;
+  /** The last message's type and its handler: exits of one kind come one after the other. */
+  #type = -1;
+  #handler: StepId | undefined;
 
   /** The courses of `task`. */
   constructor(task: SidecarTask, steps: TaskSteps) {
@@ -147,6 +150,14 @@ export class TaskCourses {
     return i32[this.#returns + i32[this.#depth] - 1];
   }
 
+  #handlerOf(type: number): StepId | undefined {
+    if (type !== this.#type) {
+      this.#type = type;
+      this.#handler = this.#steps.handlerOf(type);
+    }
+    return this.#handler;
+  }
+
   #push(step: StepId): void {
     const i32 = this.#i32;
     const depth = i32[this.#depth];
@@ -164,13 +175,13 @@ export class TaskCourses {
   /** client.run.wait, sidecar-vmm.dispatch. */
   #endRun(): StepId {
     const i32 = this.#i32;
-    const { runEnded, handlerOf } = this.#steps;
+    const { runEnded } = this.#steps;
     const intercept = this.#u8[this.#data];
     if (i32[this.#client + (client.run_state >>> 2)] !== FINISHED || this.#u8[this.#hasError] !== 0) {
       return NOT_COMBINED;
     }
     if (intercept === 0 || this.#top !== runEnded) return NOT_COMBINED;
-    const handler = handlerOf(i32[this.#message] >>> 0);
+    const handler = this.#handlerOf(i32[this.#message] >>> 0);
     if (handler === undefined) return NOT_COMBINED;
     i32[this.#client + (client.run_state >>> 2)] = STOPPED;
     this.#locals[CLIENT_INTERCEPT] = intercept;
@@ -243,7 +254,7 @@ export class TaskCourses {
     if ((i32[this.#signal] & this.#bit) !== 0 || this.#u8[this.#status] !== IDLE) return NOT_COMBINED;
     if (this.#u8[this.#hasError] !== 0 || locals[CLIENT_LOCAL.DONE] !== 0) return NOT_COMBINED;
     if (this.#u16[(this.#data + request.status) >>> 1] !== HvStatus.values.Success) return NOT_COMBINED;
-    const handler = gets ? this.#steps.handlerOf(i32[this.#message] >>> 0) : undefined;
+    const handler = gets ? this.#handlerOf(i32[this.#message] >>> 0) : undefined;
     if (gets && handler === undefined) return NOT_COMBINED;
     this.#u8[this.#vpState] = AVAILABLE;
     locals[DRIVER_LOCAL.RESULT] = 0;
