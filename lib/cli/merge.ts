@@ -29,8 +29,8 @@ export const mergeCommand: Command = command({
   operands: { name: "FILE...", min: 1, max: FILES_MAX, meaning: "what explore --shard I/N --json wrote, for every I" },
   flags: { Results: { out: outFlag, json: jsonFlag } },
   details: [
-    "States, transitions and schedules are sums: a state that several shards have reached counts for each. Properties of " +
-    "cycles (no-livelock) are not looked at by shards. Exit codes are those of explore.",
+    "States, transitions and schedules are sums: a state that several shards have reached counts for each. A shard that " +
+    "cannot show that nothing repeats in its part looks for no-livelock in the whole graph. Exit codes are those of explore.",
   ],
   async run({ values, operands, printer }) {
     const reports: unknown[] = [];

@@ -120,7 +120,7 @@ export function withCycles(engine: Engine, options: SearchOptions, result: Searc
 }
 
 /** A search of the states. */
-interface StateSearch {
+export interface StateSearch {
   readonly result: SearchResult;
   /** Whether it has shown that no execution goes on for ever: then nothing is to be said about cycles. */
   readonly acyclic: boolean;
@@ -256,7 +256,7 @@ export function learnThoroughly(engine: Engine, transitions: number): Behaviour 
 }
 
 /** Steps up to which a search goes on, to learn more, that has become stale behind so many. */
-function staleLimit(steps: number): number {
+export function staleLimit(steps: number): number {
   return Math.max(2 * steps, steps + STALE_STEPS);
 }
 
