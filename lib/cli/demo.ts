@@ -21,6 +21,7 @@ import { interruptible } from "./interrupt.ts";
 import { checkNoninterference } from "./noninterference.ts";
 import {
   createMachine,
+  policyFlag,
   type RunPlatform,
   RUNTIME_FLAGS,
   seedOf,
@@ -62,6 +63,7 @@ export const demoCommand: Command = command({
         `who handles an exit; all: ${DEMO_PLATFORMS.join(", then ")}`,
       ),
       vps: vpsFlag("2", DEMO_VPS_MAX),
+      policy: policyFlag,
     },
     Sidecar: SIDECAR_FLAGS,
     Host: {
@@ -98,7 +100,7 @@ export const demoCommand: Command = command({
         ...workers,
         vps: values.host === "vmd" && words.every((word) => !word.startsWith("--vps")) ? 1 : values.vps,
         ramBytes: DEMO_RAM_BYTES,
-        policies: {},
+        policies: Object.fromEntries(values.policy),
         devices: "pc",
         recordExits: false,
       };

@@ -42,3 +42,15 @@ Deno.test("demo --paravisor openhcl: the host of the embedded guest sees exit co
     assertEquals(bytes, new Set(["00000000f0000000", "1d00000000000000"]));
   });
 });
+
+Deno.test("run --paravisor openhcl: a host view names the nonce that a published VMSA shows, and ends with 12", async () => {
+  await withGuest("        in al, 0x80\n        cli\n        hlt", async (guest, folder) => {
+    const view = `${folder}/view.jsonl`;
+    const words = ["run", guest, ...OPENHCL, "--memory", "1M", "--runtime", "deterministic", "--json"];
+    const { code } = await exitbox(...words, "--policy", "vmsa.build=debug", "--host-view", view, "--secret", "gpr");
+    assertEquals(code, EXIT.SAFETY);
+    const lines = (await Deno.readTextFile(view)).trimEnd().split("\n").slice(1, -1).map((line) => JSON.parse(line));
+    const secrets = new Set(lines.flatMap(({ leaks }) => leaks.map(({ secret }: { secret: string }) => secret)));
+    assertEquals(secrets, new Set(["nonce of VMPL2"]));
+  });
+});

@@ -2,7 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import { HostView } from "../../../lib/inspect/host_view.ts";
 import { SHARED_PAGES } from "../../../lib/hypervisor/sev/machine.ts";
 import { VMSA } from "../../../lib/layout/sev/vmsa.ts";
-import { CrashAnnouncement } from "../../../lib/vtl2/snp/crash_copy.ts";
+import { CrashAnnouncement, CrashCopyState } from "../../../lib/vtl2/snp/crash_copy.ts";
+import type { SnpVp } from "../../../lib/vtl2/snp/snp_vp.ts";
 import { gpr, guestMachine, runGuest, word } from "../../machine/guest_fixture.ts";
 
 /** A register that is worth keeping; the value that the guest leaves in it does not look like an address or a count. */
@@ -55,6 +56,7 @@ async function run(policies: Record<string, string>) {
     page,
     told,
     leaks: view.leaks,
+    copies: machine.memory.u32[((machine.processor(0) as SnpVp).crashCopy.state + CrashCopyState.at.copies) >>> 2],
   };
 }
 
@@ -85,4 +87,13 @@ Deno.test("openvmm 3386 in a running machine: the answer leaves P3 and P4, and s
   // The WRMSR of CTL is the fifth exit: P3 written, IN, OUT, P3 read, CTL written.
   assertEquals([told.address, told.size, told.sequence], [BigInt(page), 1648n, 2]);
   assertEquals([told.vp, told.vtl, told.exit, told.announced_exit], [0, 0, 5, 5]);
+});
+
+Deno.test("openvmm 3386 in a running machine: a message comes with every #VC, so copying when one is pending copies as often", async () => {
+  const asked = { "vmsa.opt-in": "yes" };
+  const copies = async (when: string) => (await run({ ...asked, "vmsa.when": when })).copies;
+  // Six exits, the last of them a HLT, which is automatic and comes without a message.
+  assertEquals(await copies("every-exit"), 6);
+  assertEquals(await copies("intercept"), 5);
+  assertEquals([await copies("crash-ctl"), await copies("off")], [1, 0]);
 });
