@@ -248,7 +248,24 @@ export class VirtualProcessor extends Agent {
       const vector = this.#acknowledgePic();
       if (vector >= 0) return vector;
     }
-    return this.apic.acknowledge();
+    const vector = this.apic.acknowledge();
+    if (vector < 0) this.#forgetInterrupt();
+    return vector;
+  }
+
+  /**
+   * The guest need not ask again before something is requested. Who requests an interrupt does so before it raises the
+   * attention: what came before that was taken back is seen here.
+   */
+  #forgetInterrupt(): void {
+    if (this.deliverabilityWanted || this.#isInterruptRequested) return;
+    const attention = this.cpuState + cpuAt.attention;
+    this.port.and32(attention, ~ATTENTION.VTL0_INTERRUPT);
+    if (this.#isInterruptRequested) this.port.or32(attention, ATTENTION.VTL0_INTERRUPT);
+  }
+
+  get #isInterruptRequested(): boolean {
+    return this.apic.highestRequested() >= 0 || this.apic.extIntPending;
   }
 
   /** Whether VTL2 asked to be told that an interrupt can be injected, and it can. */

@@ -72,19 +72,20 @@ const run = hcl_run.at;
 /** Bit 0 of an overlay register: enabled. */
 const ENABLED = 1;
 
-/** Does the steps and returns the one that follows, or does nothing and returns {@linkcode NOT_COMBINED}. */
-type Stroke = (cpl: number) => StepId;
 /** Parameter and locals of the functions. */
 const CPL = wasm.local(0);
 const NEXT_LOCAL = 1;
 const SCRATCH_LOCAL = 2;
 
-/** The strokes of a VP. */
+/**
+ * The strokes of a VP. Each does its steps and returns the one that follows, or does nothing and returns
+ * {@linkcode NOT_COMBINED}.
+ */
 export class KernelStrokes {
-  /** From an exit of VTL0 to the VMM's handler. */
-  readonly fromExit: Stroke;
+  /** From an exit of VTL0, which runs at privilege level `cpl`, to the VMM's handler. */
+  readonly fromExit: (cpl: number) => StepId;
   /** From the VMM's run loop to the guest's next instruction. */
-  readonly toGuest: Stroke;
+  readonly toGuest: () => StepId;
   readonly #vp: KernelVp;
   readonly #cpuState: wasm.I32;
   readonly #vpState: wasm.I32;
@@ -102,12 +103,12 @@ export class KernelStrokes {
     this.#assist = wasm.constant(vp.assistPage);
     this.#page = wasm.constant(vp.registerPage);
     this.#block = wasm.constant(vp.block);
-    this.fromExit = this.#compile(this.#fromExit());
-    this.toGuest = this.#compile(this.#toGuest());
+    this.fromExit = this.#compile(1, this.#fromExit());
+    this.toGuest = this.#compile(0, this.#toGuest());
   }
 
-  #compile(body: readonly wasm.Code[]): Stroke {
-    return wasm.codeFor(this.#vp.memory, { parameters: 1, locals: 2, gives: "i32", body });
+  #compile<F extends (...parameters: number[]) => StepId>(parameters: number, body: readonly wasm.Code[]): F {
+    return wasm.codeFor<F>(this.#vp.memory, { parameters, locals: 2, gives: "i32", body });
   }
 
   /** Whether a policy has another value than its first. */
@@ -275,18 +276,23 @@ function require(...usual: readonly [wasm.I32, ...wasm.I32[]]): wasm.Code {
   return wasm.when(wasm.or(...usual), wasm.result(wasm.constant(NOT_COMBINED)));
 }
 
-/** Does a stroke, unless somebody wants to see what happens between the steps. */
-function strike(vp: KernelVp, stroke: "fromExit" | "toGuest"): StepId {
-  const strokes = vp.strokes;
-  if (strokes === undefined || vp.observer !== undefined) return NOT_COMBINED;
-  const next = strokes[stroke](vp.cpu.cpl);
+/** The strokes of `vp`, unless somebody wants to see what happens between the steps. */
+function unseen(vp: KernelVp): KernelStrokes | undefined {
+  return vp.observer === undefined ? vp.strokes : undefined;
+}
+
+/** A stroke has been done, or not: its switch of VTLs drains the store buffer. */
+function struck(vp: KernelVp, next: StepId): StepId {
   if (next !== NOT_COMBINED) vp.port.fence();
   return next;
 }
 
 combineSteps<KernelVp>(
   [WRITE_INTERCEPT_MESSAGE, WRITE_ENTRY_REASON, FILL_REGISTER_PAGE, MSHV_SAVE_REGISTERS, MSHV_COPY_MESSAGE, DISPATCH],
-  (vp) => strike(vp, "fromExit"),
+  (vp) => {
+    const strokes = unseen(vp);
+    return strokes === undefined ? NOT_COMBINED : struck(vp, strokes.fromExit(vp.cpu.cpl));
+  },
 );
 
 // An interrupt or a wake-up that comes after the stroke's look at it is one that came after the step that looks.
@@ -300,5 +306,8 @@ combineSteps<KernelVp>(
     VTL_RETURN,
     ENTER_VTL0,
   ],
-  (vp) => strike(vp, "toGuest"),
+  (vp) => {
+    const strokes = unseen(vp);
+    return strokes === undefined ? NOT_COMBINED : struck(vp, strokes.toGuest());
+  },
 );

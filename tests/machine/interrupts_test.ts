@@ -1,5 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
+import { ATTENTION } from "../../lib/hypervisor/attention.ts";
 import { callHypercall } from "../../lib/hypervisor/hypercalls/dispatch.ts";
+import type { MemoryPort } from "../../lib/memory/port.ts";
+import { stepName } from "../../lib/memory/steps.ts";
 import { injectException } from "../../lib/vtl2/context.ts";
 import type { KernelVp } from "../../lib/vtl2/kernel_vp.ts";
 import { gates, guestMachine, type GuestOptions, runGuest, word } from "./guest_fixture.ts";
@@ -224,4 +227,48 @@ Deno.test("HvCallAssertVirtualInterrupt from VTL2 reaches a halted VTL0", async 
     },
   });
   assertEquals([end, word(machine, COUNT)], ["halt", 1n]);
+});
+
+/** A guest with interrupts on that has taken the one interrupt it sent itself, and then leaves. */
+const TAKEN = `
+        default rel
+        ${gates({ 0x40: "apic0" })}${APIC_ON}
+        mov ecx, 0xfee00300
+        mov dword [rcx], 0x44040
+        sti
+        times 4 nop
+        out 0x99, al
+        hlt
+        ${HANDLERS}`;
+
+/** Takes steps of a guest until its port access is handled. */
+function takenInterrupt(): KernelVp {
+  const machine = guestMachine(TAKEN);
+  const vp = machine.processor(0) as KernelVp;
+  for (let steps = 0; stepName(vp.step) !== "vmm.handle-io-port"; steps++) {
+    assert(steps < 2000, "the guest leaves");
+    vp.takeSteps(1);
+  }
+  assertEquals(word(machine, COUNT), 1n);
+  return vp;
+}
+
+Deno.test("a guest that has taken its interrupts is not asked for others at every block", () => {
+  assertEquals(takenInterrupt().attention & ATTENTION.VTL0_INTERRUPT, 0);
+});
+
+Deno.test("an interrupt that is requested while the guest's attention is taken back is not forgotten", () => {
+  const vp = takenInterrupt();
+  const { port } = vp;
+  let requests = 0;
+  vp.port = new Proxy(port, {
+    get: (target, name: keyof MemoryPort) =>
+      name !== "and32" ? target[name].bind(target) : (at: number, bits: number) => {
+        if (requests++ === 0) vp.apic.requestInterrupt(0x40, false);
+        return target.and32(at, bits);
+      },
+  });
+  assertEquals(vp.acceptInterrupt(), -1);
+  assertEquals([requests, vp.attention & ATTENTION.VTL0_INTERRUPT], [1, ATTENTION.VTL0_INTERRUPT]);
+  assertEquals(vp.acceptInterrupt(), 0x40);
 });
