@@ -48,6 +48,8 @@ interface ConformanceCase {
   readonly request?: number;
   /** The instruction in 64-bit code; absent for a request that no instruction makes. */
   readonly text?: string;
+  /** Whether RSI points to device memory before it. */
+  readonly device?: boolean;
   /** EAX before it; 0 unless given. */
   readonly eax?: number;
   /** Whether the modelled processor lacks the instruction: its #VC is then injected. */
@@ -119,6 +121,15 @@ const CASES: readonly ConformanceCase[] = [
     info1: PORT | ioio.size8 | ioio.string | ioio.rep,
     info2: 2,
   },
+  {
+    name: "OUTS from device memory",
+    code: EXIT.IOIO,
+    text: "outsb",
+    device: true,
+    linux: asks(["sw_scratch"]),
+    info1: PORT | ioio.size8 | ioio.string,
+    info2: 1,
+  },
   { name: "RDMSR", code: EXIT.MSR, text: "rdmsr", linux: asks(["rcx"]) },
   { name: "WRMSR", code: EXIT.MSR, text: "wrmsr", eax: APIC_BASE_VALUE, linux: asks(["rax", "rcx", "rdx"]), info1: 1 },
   { name: "RDTSC", code: EXIT.RDTSC, text: "rdtsc", linux: asks([], ["rax", "rdx"]) },
@@ -137,6 +148,7 @@ const CASES: readonly ConformanceCase[] = [
     code: EXIT.NPF,
     request: EXIT.MMIO_READ,
     text: "mov eax, [rsi]",
+    device: true,
     linux: asks(["sw_scratch"]),
     info1: 0xfee00020,
     info2: 4,
@@ -146,6 +158,7 @@ const CASES: readonly ConformanceCase[] = [
     code: EXIT.NPF,
     request: EXIT.MMIO_WRITE,
     text: "mov [rsi], eax",
+    device: true,
     linux: asks(["sw_scratch"]),
     info1: 0xfee00080,
     info2: 4,
@@ -169,11 +182,11 @@ const STEPS_MAX = 20_000;
 const VECTOR_VC = 29;
 
 /** The instruction with registers that suit all of them; it begins when a sleeping guest is woken. */
-function snippet(text: string, eax: number, origin: number, done: number): Uint8Array {
+function snippet({ text = "nop", eax = 0, device }: ConformanceCase, origin: number, done: number): Uint8Array {
   return assemble(
     `bits 64
         mov rdi, ${done + 0x100}
-        mov rsi, ${/\[rsi\]/.test(text) ? "0xfee00020" : `${done + 0x200}`}
+        mov rsi, ${device ? "0xfee00020" : `${done + 0x200}`}
         mov eax, ${eax}
         mov ecx, ${/msr$/.test(text) ? "0x1b" : /rep/.test(text) ? "2" : "0"}
         mov edx, ${/msr$/.test(text) || text === "xsetbv" ? "0" : "0x71"}
@@ -192,7 +205,7 @@ halt:   cli
 function booted(
   kernel: Kernel,
   hostName: HostName,
-  { text = "nop", eax = 0 }: ConformanceCase,
+  one: ConformanceCase,
 ): { machine: Machine; host: HostVcpu } {
   const machine = Machine.create({
     platform: "sev-es",
@@ -214,7 +227,7 @@ function booted(
     u8[vcLabel("chosen") + VC_POLICIES.indexOf(EARLY_HANDLER)] = EARLY_HANDLER.is.both;
   }
   // Private pages are stored as the guest sees them: this replaces what the kernel would do next.
-  u8.set(snippet(text, eax, at, DONE_AT[kernel]), at);
+  u8.set(snippet(one, at, DONE_AT[kernel]), at);
   const host = machine.platform.sev.host(0);
   settle(machine, () => host.get32("mp_state") === MP_STATE.HALTED);
   return { machine, host };

@@ -195,7 +195,7 @@ start_vp:
         jne .wait
         ret
 
-; on SNP the area at RDI is asked for and validated: two private pages and the shared one
+; on SNP the area at RDI is asked for and validated: three private pages and the shared one
 accept_area64:
         test dword [sev_status], SEV_STATUS_SNP
         jz .done
@@ -207,6 +207,11 @@ accept_area64:
         lea edi, [r8 + AREA_GHCB]
         mov ebx, PSC_SHARED
         call page_state64
+        lea edi, [r8 + AREA_BACKUP]
+        mov ebx, PSC_PRIVATE
+        call page_state64
+        lea eax, [r8 + AREA_BACKUP]
+        call validate_page
         lea edi, [r8 + AREA_VMSA]
         mov ebx, PSC_PRIVATE
         call page_state64

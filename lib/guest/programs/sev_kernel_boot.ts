@@ -11,10 +11,11 @@
 /** Numbers that both halves of the kernel use. */
 export const SEV_KERNEL_CONSTANTS = `
 ORIGIN          equ 0x100000
-; per-VP area: block and stack, GHCB, VMSA, spare
+; per-VP area: block and stack, GHCB, what was in it when a #VC came inside the handler, VMSA
 AREAS           equ 0x400000
 AREA_BYTES      equ 0x4000
 AREA_GHCB       equ 0x1000
+AREA_BACKUP     equ 0x2000
 AREA_VMSA       equ 0x3000
 STACK_TOP       equ 0x1000
 ; a VP's block
@@ -22,6 +23,7 @@ BLOCK_GHCB      equ 0x00
 BLOCK_INDEX     equ 0x08
 BLOCK_TICKS     equ 0x10
 BLOCK_DR7       equ 0x18
+BLOCK_NESTING   equ 0x20
 ; addresses from here on are devices: mapped without the C bit
 DEVICES         equ 0xc0000000
 
@@ -225,7 +227,9 @@ accept_area:
         add edi, AREA_GHCB
         call page_state
         mov ebx, PSC_PRIVATE
-        add edi, AREA_VMSA - AREA_GHCB
+        add edi, AREA_BACKUP - AREA_GHCB
+        call page_state
+        add edi, AREA_VMSA - AREA_BACKUP
         call page_state
 .done:  ret
 
@@ -400,6 +404,7 @@ long_mode:
         lea rsp, [r14 + STACK_TOP]
         mov [r14 + BLOCK_INDEX], r15
         mov qword [r14 + BLOCK_DR7], DR7_RESET
+        mov dword [r14 + BLOCK_NESTING], 0
         lea eax, [r14 + AREA_GHCB]
         mov [r14 + BLOCK_GHCB], rax
         mov eax, r14d
@@ -420,11 +425,13 @@ long_mode:
         jnz ap_main
         jmp boot_main
 
-; validates the two private pages of the area at R14, on SNP; no stack yet but the boot stack
+; validates the private pages of the area at R14, on SNP; no stack yet but the boot stack
 validate_area:
         test dword [sev_status], SEV_STATUS_SNP
         jz .done
         mov rax, r14
+        call validate_page
+        lea rax, [r14 + AREA_BACKUP]
         call validate_page
         lea rax, [r14 + AREA_VMSA]
         call validate_page

@@ -84,6 +84,15 @@ vc_handler:
         cld
         mov rbp, rsp                    ; rbp: the frame
         mov r12, [gs:BLOCK_GHCB]        ; r12: the GHCB
+        ; a #VC inside this handler finds the GHCB in use: what is in it is kept beside it, once
+        inc dword [gs:BLOCK_NESTING]
+        cmp dword [gs:BLOCK_NESTING], 2
+        ja terminate
+        jb .unused
+        mov rsi, r12
+        lea rdi, [r12 + AREA_BACKUP - AREA_GHCB]
+        call copy_page
+.unused:
         mov r11, [rbp + FRAME_RIP]      ; r11: the instruction
         mov rax, [rbp + FRAME_ERROR]
         cmp rax, EXIT_CPUID
@@ -121,6 +130,12 @@ vc_handler:
 vc_done:
         add [rbp + FRAME_RIP], r11
 vc_return:
+        cmp dword [gs:BLOCK_NESTING], 2
+        jne .leave
+        mov rdi, r12
+        lea rsi, [r12 + AREA_BACKUP - AREA_GHCB]
+        call copy_page
+.leave: dec dword [gs:BLOCK_NESTING]
         pop rax
         pop rcx
         pop rdx
@@ -139,6 +154,12 @@ vc_return:
         pop r15
         add rsp, 8                      ; error code
         iretq
+
+; the page at RSI to RDI
+copy_page:
+        mov ecx, 512
+        rep movsq
+        ret
 
 ; a new request: no field is valid
 ghcb_begin:
@@ -372,8 +393,7 @@ vc_ioio:
         push rsi
         mov rsi, [rbp + FRAME_RSI]
         lea rdi, [r12 + GHCB_BUFFER]
-        mov rcx, r9
-        rep movsb
+        call copy_elements
         pop rsi
         mov edi, EXIT_IOIO
         mov rdx, rbx
@@ -386,8 +406,7 @@ vc_ioio:
         call ghcb_call
         lea rsi, [r12 + GHCB_BUFFER]
         mov rdi, [rbp + FRAME_RDI]
-        mov rcx, r9
-        rep movsb
+        call copy_elements
         mov ecx, FRAME_RDI
 ; the pointer at RCX of the frame moves by R9 bytes, RCX of a repeated instruction goes down by RBX
 .advance:
@@ -437,6 +456,27 @@ vc_ioio:
 .stored:
         mov ecx, FRAME_RDI
         jmp .advance
+
+; RBX elements of R8 bytes from RSI to RDI: one access each, for the guest's side may be a device, and then a #VC
+copy_elements:
+        push rbx
+.next:  cmp r8d, 2
+        jb .byte
+        je .word
+        mov eax, [rsi]
+        mov [rdi], eax
+        jmp .moved
+.word:  mov ax, [rsi]
+        mov [rdi], ax
+        jmp .moved
+.byte:  mov al, [rsi]
+        mov [rdi], al
+.moved: add rsi, r8
+        add rdi, r8
+        dec rbx
+        jnz .next
+        pop rbx
+        ret
 
 ; OUT of R8 bytes of the frame's RAX, EXITINFO1 in RSI
 io_out: call only_operand
