@@ -239,6 +239,19 @@ function object(value: Json, what: string): Record<string, Json> {
   return value;
 }
 
+/** A name that is one of `names`, or an error that names it. */
+function known(name: string, names: readonly string[], what: string): string {
+  if (!names.includes(name)) throw new TypeError(`${what}: unknown register "${name}"`);
+  return name;
+}
+
+/** So many bytes, or an error that names them. */
+function exactBytes(value: Json, what: string, count: number): Uint8Array {
+  const bytes = hexBytes(value, what);
+  if (bytes.length !== count) throw new TypeError(`${what}: expected ${count} bytes, got ${bytes.length}`);
+  return bytes;
+}
+
 /** A recorded segment. */
 export function parseSegment(value: Json, what: string): VectorSegment {
   const [selector, attributes, limit, base] = list(value, what, 4);
@@ -296,6 +309,18 @@ export function parseHeader(value: Json): VectorHeader {
   };
 }
 
+/** Names under `seg`. */
+const SEGMENTS = ["es", "cs", "ss", "ds", "fs", "gs"];
+/** Names of 64-bit values under `sys`. */
+const SYSTEM_VALUES = [
+  ...["cr0", "cr2", "cr4", "cr8", "efer", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7"],
+  ...["star", "lstar", "cstar", "sfmask", "kernelgsbase", "sysenter_cs", "sysenter_esp", "sysenter_eip", "pat"],
+  ...["fsbase", "gsbase"],
+];
+/** Numbers of the XMM registers. */
+const XMM_NUMBERS = Array.from({ length: 16 }, (_, n) => String(n));
+const XMM_BYTES = 16;
+const X87_BYTES = 10;
 /** Names under `sys` that are tables. */
 const TABLE_NAMES = ["gdtr", "idtr"];
 /** Names under `sys` that are segments. */
@@ -310,25 +335,27 @@ function parseState(value: Json, mode: VectorHeader["mode"], complete: boolean):
     list(value.gpr, "in.gpr", mode === "long64" ? 16 : 8).forEach((text, n) => gpr[n] = hex(text, "in.gpr"));
   } else {
     for (const [name, text] of Object.entries(object(value.gpr, "out.gpr"))) {
-      const n = GPR_NAMES.indexOf(name);
-      if (n < 0) throw new TypeError(`out.gpr: unknown register "${name}"`);
-      gpr[n] = hex(text, `out.gpr.${name}`);
+      gpr[GPR_NAMES.indexOf(known(name, GPR_NAMES, "out.gpr"))] = hex(text, `out.gpr.${name}`);
     }
   }
   const seg: Record<string, VectorSegment> = {};
-  for (const [name, text] of Object.entries(value.seg ?? {})) seg[name] = parseSegment(text, `${what}.seg.${name}`);
+  for (const [name, text] of Object.entries(value.seg ?? {})) {
+    seg[known(name, SEGMENTS, `${what}.seg`)] = parseSegment(text, `${what}.seg.${name}`);
+  }
   const sys: Record<string, bigint> = {};
   const tables: Record<string, readonly [bigint, number]> = {};
   for (const [name, text] of Object.entries(value.sys ?? {})) {
     if (TABLE_NAMES.includes(name)) tables[name] = parseTable(text, `${what}.sys.${name}`);
     else if (SYSTEM_SEGMENTS.includes(name)) seg[name] = parseSegment(text, `${what}.sys.${name}`);
-    else sys[name] = hex(text, `${what}.sys.${name}`);
+    else sys[known(name, SYSTEM_VALUES, `${what}.sys`)] = hex(text, `${what}.sys.${name}`);
   }
   for (const name of ["fsbase", "gsbase"]) {
     if (value[name] !== undefined) sys[name] = hex(value[name], `${what}.${name}`);
   }
   const xmm: Record<string, Uint8Array> = {};
-  for (const [n, text] of Object.entries(value.xmm ?? {})) xmm[n] = hexBytes(text, `${what}.xmm.${n}`);
+  for (const [n, text] of Object.entries(value.xmm ?? {})) {
+    xmm[known(n, XMM_NUMBERS, `${what}.xmm`)] = exactBytes(text, `${what}.xmm.${n}`, XMM_BYTES);
+  }
   return {
     gpr,
     rip: hex(value.rip, `${what}.rip`),
@@ -343,7 +370,7 @@ function parseState(value: Json, mode: VectorHeader["mode"], complete: boolean):
       cw: hex32(value.fpu.cw, `${what}.fpu.cw`),
       sw: hex32(value.fpu.sw, `${what}.fpu.sw`),
       tw: hex32(value.fpu.tw, `${what}.fpu.tw`),
-      st: list(value.fpu.st, `${what}.fpu.st`, 8).map((text) => hexBytes(text, `${what}.fpu.st`)),
+      st: list(value.fpu.st, `${what}.fpu.st`, 8).map((text) => exactBytes(text, `${what}.fpu.st`, X87_BYTES)),
     },
   };
 }
@@ -355,7 +382,9 @@ export function parseVector(value: Json, mode: VectorHeader["mode"]): Vector {
   const exc = value.out?.exc;
   const undef = value.undef ?? {};
   const undefGpr: Record<string, bigint> = {};
-  for (const [name, text] of Object.entries(undef.gpr ?? {})) undefGpr[name] = hex(text, `undef.gpr.${name}`);
+  for (const [name, text] of Object.entries(undef.gpr ?? {})) {
+    undefGpr[known(name, GPR_NAMES, "undef.gpr")] = hex(text, `undef.gpr.${name}`);
+  }
   return {
     id: value.id,
     code: hexBytes(value.code, "code"),

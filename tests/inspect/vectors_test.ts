@@ -109,6 +109,20 @@ Deno.test("A bad line is refused with file and line number", async () => {
     "in.rip",
   );
   await assertRejects(() => verifyText(header, JSON.stringify({ ...NOP, in: undefined })), BadInput, "in");
+  const refused: [part: "in" | "out", fields: Record<string, unknown>, message: string][] = [
+    ["in", { seg: { xx: ["33", "0", "0", "0"] } }, 'in.seg: unknown register "xx"'],
+    ["out", { sys: { cr7: "0" } }, 'out.sys: unknown register "cr7"'],
+    ["in", { xmm: { 16: "00".repeat(16) } }, 'in.xmm: unknown register "16"'],
+    ["out", { xmm: { 1: "0011" } }, "out.xmm.1: expected 16 bytes, got 2"],
+    ["out", { gpr: { eax: "0" } }, 'out.gpr: unknown register "eax"'],
+    ["in", { fpu: { cw: "37f", sw: "0", tw: "0", st: Array(8).fill("00") } }, "in.fpu.st: expected 10 bytes, got 1"],
+  ];
+  for (const [part, fields, message] of refused) {
+    const vector = { ...NOP, [part]: { ...NOP[part], ...fields } };
+    await assertRejects(() => verifyText(header, JSON.stringify(vector)), BadInput, `line 2: ${message}`);
+  }
+  const undef = { ...NOP, undef: { gpr: { r16: "1" } } };
+  await assertRejects(() => verifyText(header, JSON.stringify(undef)), BadInput, 'undef.gpr: unknown register "r16"');
   await assertRejects(() => verifyText("{}"), BadInput, "line 1");
   await assertRejects(() => verifyText(JSON.stringify({ ...HEADER, regions: [{ at: "1" }] })), BadInput, "line 1");
   await assertRejects(() => verifyVectors(["/nonexistent/file"]), BadInput, "/nonexistent/file");
