@@ -93,18 +93,21 @@ function operation(kind: number, immediate: boolean): ExecBySize {
 /** Changes the bit `mask` of one half of the 64-bit memory operand as the operation says; CF is what it was. */
 function change64(cpu: Cpu, i: Insn, kind: number, half: number, mask: number): void {
   const { v32 } = cpu;
+  let old = 0;
   if (kind === BT) {
     cpu.load64(i);
+    old = v32[half];
   } else {
     do {
       cpu.rmwLoad64(i);
-      // The new value is v64[2].
+      old = v32[half];
+      // The new value is v64[2]; writing it may take the place of the old one in v64[0].
       v32[4] = v32[0];
       v32[5] = v32[1];
-      v32[4 + half] = change(kind, v32[half], mask);
+      v32[4 + half] = change(kind, old, mask);
     } while (!cpu.rmwCommit64(i));
   }
-  setCf(cpu, (v32[half] & mask) !== 0 ? 1 : 0);
+  setCf(cpu, (old & mask) !== 0 ? 1 : 0);
 }
 
 /** The 16- or 32-bit word at the operand's address plus `bytes`, changed as the operation says; returns the old value. */
