@@ -1,5 +1,6 @@
 /**
- * The concurrent runtime: one worker per processor, meeting only in the shared memory.
+ * The concurrent runtime: one worker per processor (in a large machine for several of them, see `seats.ts`), meeting only
+ * in the shared memory.
  *
  * Workers leave by the shutdown word, never by `terminate()`, which does not stop a busy worker on every Deno version.
  *

@@ -1,9 +1,13 @@
 /**
- * What a worker does: it takes steps of the agents that live on its processor until the machine shuts down.
+ * What a worker does: it takes steps of the agents that live on it until the machine shuts down. They are those of one
+ * processor, or in a large machine of several (`seats.ts`).
  *
  * While there is work, the agents get their turns one after the other. While there is none, the worker spins: it looks
  * again and again at the agent that began the last work (an interrupt's handler, a parked processor), and at one of the
  * others each time. After a while it sleeps on its doorbell. A worker never sleeps before it has found every agent waiting.
+ *
+ * A guest that waits for another processor in a loop of PAUSEs is work without end. Where others wait for its worker or its
+ * core, such a guest has short turns, and a worker that has nothing else to do leaves its core for a moment from time to time.
  *
  * @module
  */
