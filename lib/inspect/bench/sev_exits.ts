@@ -8,7 +8,7 @@
  * @module
  */
 import { CpuState } from "../../cpu/state.ts";
-import { sevHandlerMeasurement } from "../../guest/programs/sev_kernel_vc.ts";
+import { sevHandlerMeasurement } from "../../guest/programs/sev_handler_measurement.ts";
 import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { StepRunner } from "../../machine/fused_steps.ts";
 import { loadSevGuest } from "../../machine/load.ts";
