@@ -6,32 +6,26 @@
 
 import type { Report } from "../explore/report.ts";
 import { DEFAULT_BOUNDS } from "../explore/exhaustive.ts";
-import type { SearchProgress } from "../explore/search.ts";
 import { verdictLine } from "../explore/verdict.ts";
 import {
   chosenProperties,
-  type ExplorationOutcome,
   explorationReport,
   type ExplorationRequest,
-  exploreWithWorkers,
+  propertiesOf,
 } from "../scenarios/exploration.ts";
-import { assign, startExplorer } from "../scenarios/pool.ts";
 import { systemName } from "../scenarios/scenario.ts";
 import { systemOf, type SystemSpec } from "../scenarios/spec.ts";
 import { type Command, command } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import { EXIT } from "./exit_codes.ts";
 import { EXPLORE_FLAGS } from "./explore_flags.ts";
-import { grouped, printViolation, reportCode, writeSchedule } from "./explore_output.ts";
+import { fileName, printViolation, reportCode, writeSchedule } from "./explore_output.ts";
 import type { FlagValues } from "./flags.ts";
-import { interruptible } from "./interrupt.ts";
-import type { Printer } from "./printer.ts";
+import { runExploration } from "./run_exploration.ts";
 import { readScenario, type ScenarioInput, specOf } from "./scenario_input.ts";
 import { commandLine } from "./shell.ts";
 
 type Values = FlagValues<typeof EXPLORE_FLAGS>;
-
-const MS = 1000;
 
 /** The command `explore`. */
 export const exploreCommand: Command = command({
@@ -70,7 +64,11 @@ export const exploreCommand: Command = command({
     const request = requestOf(input, values);
     const system = systemOf(spec);
     chosenProperties(system, request.properties);
-    const { outcome, interrupted } = await runExploration(spec, request, values, printer);
+    const { outcome, interrupted } = await runExploration(spec, request, {
+      jobs: values.jobs,
+      timeLimit: values["time-limit"],
+      printer,
+    });
     const report = explorationReport(system, request, outcome);
     for (const { property, schedule } of values.out === undefined ? [] : report.violations) {
       printer.note(`exitbox: wrote ${writeSchedule(values.out!, fileName(report, property), system, schedule)}`);
@@ -115,86 +113,6 @@ function requestOf({ scenario }: ScenarioInput, values: Values): ExplorationRequ
     schedules: values.schedules,
     ...(shard === undefined ? {} : { shard }),
   };
-}
-
-/** Runs it in workers, so that Ctrl-C and the time limit are heard meanwhile. */
-async function runExploration(
-  spec: SystemSpec,
-  request: ExplorationRequest,
-  values: Values,
-  printer: Printer,
-): Promise<{ outcome: ExplorationOutcome; interrupted: boolean }> {
-  const stop = new Int32Array(new SharedArrayBuffer(4));
-  const limit = values["time-limit"];
-  let late = false;
-  const timer = limit === undefined ? undefined : setTimeout(() => {
-    late = true;
-    Atomics.store(stop, 0, 1);
-  }, limit * MS);
-  const begun = performance.now();
-  const onProgress = (progress: SearchProgress) => printer.progress(progressText(progress, begun));
-  try {
-    return await interruptible(async (signal) => {
-      signal.addEventListener("abort", () => Atomics.store(stop, 0, 1));
-      const outcome = values.jobs > 1
-        ? await exploreWithWorkers(
-          systemOf(spec),
-          request,
-          { jobs: values.jobs, spawn: startExplorer, spec },
-          () => performance.now(),
-          (progress) => {
-            onProgress(progress);
-            return Atomics.load(stop, 0) !== 0;
-          },
-        )
-        : await inOneWorker(spec, request, stop.buffer, onProgress);
-      return { outcome: late ? atTimeLimit(outcome) : outcome, interrupted: signal.aborted };
-    });
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-async function inOneWorker(
-  spec: SystemSpec,
-  request: ExplorationRequest,
-  stop: SharedArrayBuffer,
-  onProgress: (progress: SearchProgress) => void,
-): Promise<ExplorationOutcome> {
-  const worker = startExplorer();
-  try {
-    return (await assign(worker, { kind: "exploration", spec, request, stop }, onProgress)).result;
-  } finally {
-    worker.terminate();
-  }
-}
-
-/** What the time limit ended was not interrupted: a bound was hit. */
-function atTimeLimit(outcome: ExplorationOutcome): ExplorationOutcome {
-  const { result } = outcome;
-  if (!result.interrupted) return outcome;
-  return { ...outcome, result: { ...result, interrupted: false, hit: [...result.hit, "time"] } };
-}
-
-/** States, rate, frontier and time. */
-export function progressText({ states, transitions, frontier, preemptions }: SearchProgress, begun: number): string {
-  const seconds = (performance.now() - begun) / MS;
-  const rate = grouped(Math.round((states === 0 ? transitions : states) / seconds));
-  const what = states === 0 ? `${grouped(transitions)} steps` : `${grouped(states)} states`;
-  const bound = preemptions === Infinity ? "" : `, ${preemptions} preemptions`;
-  return `explore: ${what}, ${rate}/s, at step ${grouped(frontier)}${bound}, ${seconds.toFixed(0)} s`;
-}
-
-function propertiesOf(system: ReturnType<typeof systemOf>, { violations }: ExplorationOutcome) {
-  return violations.map((violation) => ({
-    ...violation,
-    property: system.properties.find(({ name }) => name === violation.property)!,
-  }));
-}
-
-/** Name of a violation's files. */
-export function fileName(report: Pick<Report, "scenario" | "memory_model">, property: string): string {
-  return `${report.scenario}-${property}-${report.memory_model}`.replace(/[^\w.=-]+/g, "_");
 }
 
 /** The one command that reproduces what was found. */

@@ -25,7 +25,7 @@ const JOBS_MAX = 64;
 /** Most shards of one search. */
 const SHARDS_MAX = 100_000;
 /** Largest seed: the random numbers have 32 bits of state. */
-const SEED_MAX = 0xffff_ffff;
+export const SEED_MAX = 0xffff_ffff;
 
 /** `--policy`. */
 export const scenarioPolicyFlag: Flag<ReadonlyMap<string, string>> = policyChoices(
@@ -33,7 +33,7 @@ export const scenarioPolicyFlag: Flag<ReadonlyMap<string, string>> = policyChoic
 );
 
 /** `--preemptions`: undefined when it is not given. */
-const preemptionsFlag: Flag<number | undefined> = {
+export const preemptionsFlag: Flag<number | undefined> = {
   placeholder: "N|none",
   repeats: false,
   meaning: "context switches away from an agent that could go on, in one schedule (what the scenario says, else none)",

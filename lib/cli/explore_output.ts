@@ -76,6 +76,11 @@ export function printViolation(printer: Printer, system: System, violation: Repo
   if (reasons.length > 0) printer.line();
 }
 
+/** Name of a violation's files. */
+export function fileName(report: Pick<Report, "scenario" | "memory_model">, property: string): string {
+  return `${report.scenario}-${property}-${report.memory_model}`.replace(/[^\w.=-]+/g, "_");
+}
+
 /** Writes a schedule to `folder`, and beside it what people read; returns the schedule's path. Throws `BadInput`. */
 export function writeSchedule(folder: string, name: string, system: System, schedule: Schedule): string {
   try {

@@ -20,6 +20,7 @@ import { jsonFlag } from "./explore_flags.ts";
 import { plural, show, violationCode } from "./explore_output.ts";
 import { optionalInteger, toggle } from "./flags.ts";
 import type { Printer } from "./printer.ts";
+import { checkGoOn, GO_ON_FLAGS, goOnFrom } from "./replay_on.ts";
 import { readSchedule } from "./scenario_input.ts";
 import { commandLine } from "./shell.ts";
 import { type Answer, LineReader, stepQuestion } from "./stepping.ts";
@@ -35,8 +36,11 @@ export const replayCommand: Command = command({
   summary: "run a recorded schedule again, or say where it diverges",
   examples: [
     ["exitbox replay found.json", "its table, and whether its property is violated again"],
-    ["exitbox replay found.json --from 20 --to 40", "some of its steps; --to may lie behind its end"],
     ["exitbox replay found.json --step", "one step at a time; another agent may be chosen at any of them"],
+    [
+      "exitbox replay found.json --to 12 --scheduler exhaustive",
+      "its first 12 steps, and every schedule from there on",
+    ],
   ],
   operands: { name: "FILE", min: 1, max: 1, meaning: "a schedule, as explore, check and merge write it with --out" },
   flags: {
@@ -48,22 +52,31 @@ export const replayCommand: Command = command({
         max: STEPS_MAX,
       }),
     },
+    "Going on": GO_ON_FLAGS,
     Results: { json: jsonFlag },
   },
   details: [
     "Every state is held against the recording's fingerprint. Exit code: 21 where they differ; otherwise 11, 12 or 13 when " +
     "the recorded property is violated again, as for explore, and 0 when nothing is.",
+    "With --scheduler exhaustive, pct or random the replayed steps are only the beginning, and what is found behind them is " +
+    "printed as explore does it, with its exit codes; a schedule that is found is minimised behind the replayed steps.",
   ],
   async run({ values, operands, words, printer }) {
     const { step, from = 1, to, json } = values;
     if (to !== undefined && to < from) throw new UsageError(`--to ${to} lies before --from ${from}`, "replay");
     if (step && json) throw new UsageError("--step and --json exclude each other", "replay");
+    checkGoOn(values);
+    const goesOn = values.scheduler !== "recorded";
+    if (goesOn && (step || values.from !== undefined)) {
+      throw new UsageError(`--scheduler ${values.scheduler} takes neither --step nor --from`, "replay");
+    }
     const { schedule, system } = await readSchedule(operands[0]);
     const engine = new Engine(system, schedule.memory_model);
     const property = system.properties.find(({ name }) => name === schedule.property);
     const run = new Replay(engine, schedule, property, to);
     if (step) run.walk(from, printer);
     else run.toEnd();
+    if (goesOn && run.divergence === undefined) return await goOnFrom(schedule, engine.path(), values, words, printer);
     const code = run.divergence !== undefined ? EXIT.DIVERGED : endCode(run, schedule, property);
     if (json) {
       printer.json(replayJson(schedule, run, from, code));

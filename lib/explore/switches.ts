@@ -94,12 +94,25 @@ function sentence(
   if (meeting === undefined) {
     const different = rest.find((step, k) => behind[k] !== undefined && step.step !== behind[k].step);
     const then = different === undefined ? "" : `, '${different.agent}' then comes to '${different.step}'`;
-    return `Without it ${goes}${then}, and ${end}.`;
+    return `Without it ${goes}${missed(own, behind)}${then}, and ${end}.`;
   }
   const fields = [...new Set([...meeting.reads, ...meeting.writes])].filter((field) => changed.has(field));
   const values = fields.slice(0, NAMES_MAX).map((field) => `${field} ${valuesOf(field, own)}`).join(", ");
   const more = fields.length > NAMES_MAX ? ", …" : "";
   return `Without it ${goes}, so that '${meeting.step}' of '${meeting.agent}' comes after ${values}${more}, and ${end}.`;
+}
+
+/** What the agent that was left reads before the others change it, when it goes on: the first such field. */
+function missed(own: readonly TracedStep[], behind: readonly TracedStep[]): string {
+  for (const step of own) {
+    for (const field of step.reads) {
+      const change = behind.flatMap(({ changes }) => changes).findLast((change) => change.field === field);
+      if (change === undefined) continue;
+      const [first] = behind.flatMap(({ changes }) => changes.filter((other) => other.field === field));
+      return `, of which '${step.step}' finds ${field} ${first.before} and not yet ${change.after}`;
+    }
+  }
+  return "";
 }
 
 /** What steps made of a field: from its value before to the one behind. */

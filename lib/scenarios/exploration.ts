@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { Engine } from "../explore/engine.ts";
+import { type Choice, Engine } from "../explore/engine.ts";
 import { ALL_REDUCTIONS, type BoundHit, DEFAULT_BOUNDS, type Reductions } from "../explore/exhaustive.ts";
 import { type Exploration, explore, type FoundViolation } from "../explore/explorer.ts";
-import { minimise, type Minimised } from "../explore/minimise.ts";
+import { costOf, minimise, type Minimised } from "../explore/minimise.ts";
 import { parallelSearch } from "../explore/parallel.ts";
 import { PctScheduler } from "../explore/pct_scheduler.ts";
 import { RandomScheduler } from "../explore/random_scheduler.ts";
@@ -42,6 +42,8 @@ export interface ExplorationRequest {
   /** Seed and number of the schedules that `pct` and `random` draw. */
   readonly seed: number;
   readonly schedules: number;
+  /** Choices behind which the exploration begins; at the initial state when absent. Not together with workers. */
+  readonly prefix?: readonly Choice[];
 }
 
 /** A minimised violation as plain data. */
@@ -104,6 +106,10 @@ export function exploreSystem(
   const begin = now();
   const properties = chosenProperties(system, request.properties);
   const engine = new Engine(system, request.memoryModel);
+  if (request.prefix !== undefined) {
+    costOf(engine, request.prefix);
+    engine.rebase();
+  }
   const result = request.scheduler === "exhaustive"
     ? exhaustive(engine, request, properties, watch)
     : drawn(engine, request, properties, watch);
@@ -197,8 +203,15 @@ function outcome(
   engine.restore(); // another engine begins with what the memory holds
   const late = onlyUnderTso(engine.system, request, minimised, watch);
   return {
-    violations: minimised.map(({ property, kind, ...rest }): OutcomeViolation => {
-      return { ...rest, property: property.name, kind: late.has(property.name) ? `${kind}${ONLY_TSO}` : kind };
+    violations: minimised.map(({ property, kind, choices, cycleFrom, ...rest }): OutcomeViolation => {
+      const { prefix = [] } = request;
+      return {
+        ...rest,
+        property: property.name,
+        kind: late.has(property.name) ? `${kind}${ONLY_TSO}` : kind,
+        choices: [...prefix, ...choices],
+        ...(cycleFrom === undefined ? {} : { cycleFrom: prefix.length + cycleFrom }),
+      };
     }),
     result,
     seconds,
@@ -216,7 +229,9 @@ function onlyUnderTso(
   watch?: WatchExploration,
 ): Set<string> {
   if (request.memoryModel !== "tso" || violations.length === 0) return new Set();
-  if (request.scheduler !== "exhaustive" || request.shard !== undefined) return new Set();
+  if (request.scheduler !== "exhaustive" || request.shard !== undefined || request.prefix !== undefined) {
+    return new Set();
+  }
   const properties = violations.map(({ property }) => property);
   const result = search(new Engine(system, "sc"), searchOptions(request, properties, watch));
   if (result.interrupted || result.hit.length > 0) return new Set();
@@ -224,11 +239,20 @@ function onlyUnderTso(
   return new Set(names.filter((name) => !result.violations.some(({ property }) => property.name === name)));
 }
 
+/** The violations of an outcome with the properties of `system`, as a verdict wants them. */
+export function propertiesOf(system: System, { violations }: ExplorationOutcome): readonly FoundViolation[] {
+  return violations.map((violation) => ({
+    ...violation,
+    property: system.properties.find(({ name }) => name === violation.property)!,
+  }));
+}
+
 /** The report on an outcome. */
 export function explorationReport(system: System, request: ExplorationRequest, outcome: ExplorationOutcome): Report {
   const engine = new Engine(system, request.memoryModel);
   const minimised = outcome.violations.map((violation): Minimised => {
-    return { ...violation, property: system.properties.find(({ name }) => name === violation.property)! };
+    const cost = request.prefix === undefined ? {} : costOf(engine, violation.choices);
+    return { ...violation, ...cost, property: system.properties.find(({ name }) => name === violation.property)! };
   });
   const result: SearchResult = { ...outcome.result, violations: minimised };
   const bounds = { ...DEFAULT_BOUNDS, preemptions: request.preemptions, depth: request.depth, states: request.states };

@@ -188,6 +188,30 @@ Deno.test("replay: --from and --to, --step, --json, and a schedule that was edit
   }
 });
 
+Deno.test("replay --scheduler: any prefix of a recording is where another scheduler goes on", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const policy = "driver.remove-wait=until-remove";
+    await exitbox(["explore", "sidecar-remove", "--policy", policy, "--property", "no-lost-wakeup", "--out", folder]);
+    const file = "sidecar-remove-no-lost-wakeup-sc.json";
+    const on = (...words: string[]) => exitbox(["replay", file, ...words, "--json"], folder);
+    // Behind the claim and the change of the status both failures are still to come.
+    const early = JSON.parse((await on("--to", "2", "--scheduler", "exhaustive")).out);
+    const found = early.violations.map((violation: { property: string; steps: number }) => violation.property);
+    assertEquals([early.prefix, found], [2, ["no-early-start", "no-lost-wakeup", "no-deadlock"]]);
+    assertEquals(early.violations[1].schedule.choices.length, early.violations[1].steps);
+    // Behind the processor's departure Linux cannot start too early any more.
+    const late = await on("--to", "5", "--scheduler", "exhaustive", "--property", "no-early-start");
+    assertEquals([late.code, JSON.parse(late.out).verdict], [EXIT.CLEAN, "holds"]);
+    // What was found from a prefix is a schedule from the beginning.
+    await exitbox(["replay", file, "--to", "3", "--scheduler", "random", "--out", "on"], folder);
+    assertEquals((await exitbox(["replay", `on/${file}`], folder)).code, EXIT.DEADLOCK);
+    assertEquals((await exitbox(["replay", file, "--seed", "1"], folder)).code, EXIT.USAGE);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 Deno.test("replay: a recording that cannot be followed says where it diverges, exit code 21", async () => {
   const folder = await Deno.makeTempDir();
   try {
