@@ -7,8 +7,10 @@
  * there are cores: those who serve others, the sidecar's base processors and the host, apart from those whom they serve.
  *
  * ```
- * 3 VPs of the sidecar               worker 0: vp0           worker 1: vp1    worker 2: vp2
- * 65 VPs of the sidecar, 2 cores     worker 0: vp0, vp33     worker 1: vp1 to vp32, vp34 to vp64
+ *                                worker 0          worker 1                  worker 2
+ * 3 VPs of the sidecar           vp0               vp1                       vp2
+ * 40 VPs of it, 2 cores          vp0, vp20         vp1-vp19, vp21-vp39       -
+ * 40 VPs of the kernel, 3 cores  vp0, vp3, vp6 ... vp1, vp4, vp7 ...         vp2, vp5, vp8 ...
  * ```
  *
  * @module
@@ -18,8 +20,11 @@ import { sidecarTopology } from "../sidecar/memory.ts";
 import type { MachineConfig } from "./config.ts";
 import { hostWorkers } from "./sev_platform.ts";
 
-/** Most seats that have a worker each on any machine: about a gigabyte of workers. */
-export const OWN_WORKERS_MAX = 24;
+/**
+ * Most seats that have a worker each where there are fewer cores: enough for a guest whose processors are to meet each other
+ * anywhere, not only between two steps.
+ */
+export const OWN_WORKERS_MAX = 8;
 /** Least workers of a machine that has fewer workers than seats: who serves and who is served run at the same time. */
 const SHARED_WORKERS_MIN = 2;
 

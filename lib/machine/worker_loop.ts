@@ -113,12 +113,11 @@ export class WorkerLoop {
     this.#cpus = this.#agents.map((agent) => agent instanceof VirtualProcessor ? agent.cpu : undefined);
     const crowded = isCrowded(machine);
     this.#uselessMax = Math.max(this.#agents.length, crowded ? USELESS_TURNS_CROWDED : USELESS_TURNS);
-    if (shared || crowded) {
-      for (const cpu of this.#cpus) if (cpu !== undefined) cpu.pauseLimit = PAUSES_MAX;
-    }
     const seen = new Set<number>();
-    this.#processors = this.#agents.filter((agent) => agent instanceof VirtualProcessor)
-      .filter(({ index }) => !seen.has(index) && seen.add(index));
+    const processors = this.#agents.filter((agent) => agent instanceof VirtualProcessor);
+    this.#processors = processors.filter(({ index }) => !seen.has(index) && seen.add(index));
+    const others = this.#processors.length > 1 || processors.length < this.#agents.length;
+    if (others || crowded) { for (const { cpu } of processors) cpu.pauseLimit = PAUSES_MAX; }
     this.#doorbell = new Doorbell(machine.memory, machine.doorbell(worker));
     this.#i32 = machine.memory.i32;
     this.#turn = (machine.doorbell(worker) + DoorbellWords.at.turn) >>> 2;
