@@ -35,7 +35,7 @@ const EXIT_BYTE_COUNT = at.exit_byte_count >> 2;
 export const GO_ON: number = -1;
 
 /** Puts RIP back to `i`, an instruction of the running block. */
-export function goBack(cpu: Cpu, i: Insn): void {
+function goBack(cpu: Cpu, i: Insn): void {
   const s32 = cpu.s32;
   const lo = (cpu.blockLo + i.offset) | 0;
   s32[RIP] = lo;
@@ -55,8 +55,35 @@ export function finish(cpu: Cpu, executed: number, reason: number): number {
   return reason;
 }
 
+/**
+ * Something has set `stop` while `i` ran: the reason of the exit, at which RIP is back at the instruction (STOP_EXIT) or
+ * behind it (STOP_AFTER); GO_ON when only the block had to be left.
+ */
+export function stopped(cpu: Cpu, i: Insn): number {
+  const { s32, stop } = cpu;
+  cpu.stop = 0;
+  if ((stop & state.STOP_EXIT) !== 0) {
+    goBack(cpu, i);
+    cpu.recordInstructionBytes(i);
+    return s32[EXIT_REASON];
+  }
+  return (stop & state.STOP_AFTER) !== 0 ? s32[EXIT_REASON] : GO_ON;
+}
+
+/** `i` has thrown: the reason of the exit; GO_ON when it was an exception, which is delivered. */
+export function thrownOut(cpu: Cpu, i: Insn, thrown: unknown): number {
+  cpu.abandonRmw();
+  cpu.softLeave = false;
+  cpu.stop = 0;
+  if (thrown === cpu.fault) return except(cpu, i);
+  if (thrown !== cpu.leaveSignal) throw thrown;
+  goBack(cpu, i);
+  cpu.recordInstructionBytes(i);
+  return cpu.leaveSignal.reason;
+}
+
 /** Delivers the exception in `cpu.fault`, raised by `i`; GO_ON or an exit reason. */
-export function except(cpu: Cpu, i: Insn): number {
+function except(cpu: Cpu, i: Insn): number {
   const s32 = cpu.s32;
   const { vector, hasError, error, trap } = cpu.fault;
   cpu.flags();
