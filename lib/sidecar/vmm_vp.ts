@@ -80,9 +80,12 @@ export class SidecarVmmVp implements VmmVp {
   }
 
   setRegisters(names: readonly number[], at: number): void {
+    const { u64 } = this.memory;
     for (let k = 0; k < names.length; k++) {
-      const value = this.#addRecord(names[k]);
-      this.memory.u8.copyWithin(value, at + k * VALUE_BYTES, at + (k + 1) * VALUE_BYTES);
+      const to = this.#addRecord(names[k]) >>> 3;
+      const from = (at + k * VALUE_BYTES) >>> 3;
+      u64[to] = u64[from];
+      u64[to + 1] = u64[from + 1];
     }
   }
 
