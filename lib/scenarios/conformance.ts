@@ -82,7 +82,8 @@ const CPUID_RULE: LinuxRule = asks(["rax", "rcx", "xcr0"], ["rax", "rbx", "rcx",
 /** CPUID leaf for which KVM needs XCR0. */
 const XSAVE_LEAF = 0xd;
 const PORT = 0x71 << 16;
-/** The local APIC's base, enabled, of the boot processor: what MSR 1B holds. */
+const MSR_APIC_BASE = 0x1b;
+/** The local APIC's base, enabled, of the boot processor: what the MSR holds. */
 const APIC_BASE_VALUE = 0xfee00900;
 const DR7_RESET = 0x400;
 
@@ -179,6 +180,10 @@ type HostName = (typeof HOST_NAMES)[number];
 /** Where the snippet says that it is done: RAM that neither kernel uses. */
 const DONE_AT = { kernel: 0x300000, openbsd: 0xe0000 } as const;
 const STEPS_MAX = 20_000;
+/** RAM of the machines that need little. */
+const SMALL_RAM_BYTES = 1 << 20;
+/** Exit codes below this have a bit in the VMCB's intercept vector. */
+const INTERCEPT_CODES = 8 * VMCB_CONTROL.field("intercepts").size;
 const VECTOR_VC = 29;
 
 /** The instruction with registers that suit all of them; it begins when a sleeping guest is woken. */
@@ -188,7 +193,7 @@ function snippet({ text = "nop", eax = 0, device }: ConformanceCase, origin: num
         mov rdi, ${done + 0x100}
         mov rsi, ${device ? "0xfee00020" : `${done + 0x200}`}
         mov eax, ${eax}
-        mov ecx, ${/msr$/.test(text) ? "0x1b" : /rep/.test(text) ? "2" : "0"}
+        mov ecx, ${/msr$/.test(text) ? MSR_APIC_BASE : /rep/.test(text) ? "2" : "0"}
         mov edx, ${/msr$/.test(text) || text === "xsetbv" ? "0" : "0x71"}
         ${text === "xsetbv" ? "mov rbx, cr4\n bts rbx, 18\n mov cr4, rbx" : ""}
         hlt
@@ -201,22 +206,19 @@ halt:   cli
   ).bytes;
 }
 
+/** A machine with one processor on a host. */
+function machineOn(host: HostName, ramBytes: number): Machine {
+  const config = { platform: "sev-es", vps: 1, policies: {}, devices: "pc", recordExits: false } as const;
+  return Machine.create({ ...config, ramBytes, host, hostPlacement: "processor" }, true);
+}
+
 /** A machine whose guest has booted and sleeps in front of the instruction. */
 function booted(
   kernel: Kernel,
   hostName: HostName,
   one: ConformanceCase,
 ): { machine: Machine; host: HostVcpu } {
-  const machine = Machine.create({
-    platform: "sev-es",
-    vps: 1,
-    ramBytes: kernel === "kernel" ? SEV_KERNEL_RAM_BYTES : 1 << 20,
-    policies: {},
-    devices: "pc",
-    recordExits: false,
-    host: hostName,
-    hostPlacement: "processor",
-  }, true);
+  const machine = machineOn(hostName, kernel === "kernel" ? SEV_KERNEL_RAM_BYTES : SMALL_RAM_BYTES);
   const { u8, u32 } = machine.memory;
   const at = kernel === "kernel" ? Number(sevKernel().labels.get("boot_main.host_known")) : vcLabel("run_program");
   if (kernel === "kernel") {
@@ -254,7 +256,7 @@ function tryInstruction(kernel: Kernel, hostName: HostName, one: ConformanceCase
   const state = machine.platform.sev.sev.vpState(0);
   const words = (host.vmcb + vmcb.intercepts) >>> 2;
   // The exit is wanted, whatever this host intercepts.
-  if (code < 0x400) memory.u32[words + (code >>> 5)] |= 1 << (code & 31);
+  if (code < INTERCEPT_CODES) memory.u32[words + (code >>> 5)] |= 1 << (code & 31);
   if (injected) {
     memory.u32[(host.vmcb + vmcb.event_inj) >>> 2] = VMCB_EVENT_INJ_LO.make({
       vector: VECTOR_VC,
@@ -303,16 +305,7 @@ function hostCell(
   { code, request = code, eax = 0, linux, info1 = 0, info2 = 0 }: ConformanceCase,
 ): string {
   if (typeof linux === "string") return "-";
-  const machine = Machine.create({
-    platform: "sev-es",
-    vps: 1,
-    ramBytes: 1 << 20,
-    policies: {},
-    devices: "pc",
-    recordExits: false,
-    host: hostName,
-    hostPlacement: "processor",
-  }, true);
+  const machine = machineOn(hostName, SMALL_RAM_BYTES);
   const { memory } = machine;
   const { sev } = machine.platform.sev;
   const host = machine.platform.sev.host(0);
@@ -326,12 +319,11 @@ function hostCell(
   serve(); // the first entry
   const ghcb = new Ghcb(memory.view, LINUX_GHCB);
   const values: Partial<Record<GhcbValidField, bigint>> = {
-    rcx: 0x1bn,
+    rcx: code === EXIT.CPUID ? 0n : BigInt(MSR_APIC_BASE),
     xcr0: 1n,
     rax: BigInt(eax),
     sw_scratch: BigInt(LINUX_GHCB + GHCB.at.shared_buffer),
   };
-  if (code === EXIT.CPUID) values.rcx = 0n;
   for (const field of linux.sends) ghcb.set(field, values[field] ?? 0n);
   ghcb.set("sw_exit_code", BigInt(request));
   ghcb.set("sw_exit_info_1", BigInt(info1 >>> 0));

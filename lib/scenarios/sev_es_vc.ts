@@ -51,6 +51,9 @@ const HOST_NAMES = ["kvm", "vmd"] as const;
 /** The pages of the code as it was committed. */
 const COMMITTED_PAGES = pageAccounts()[0];
 
+const PROGRAM_MEANING =
+  "what the guest executes, or how the host errs; all but boot and bad-early-answers begin behind a boot that works";
+
 /** The scenario. */
 export const sevEsVc: Scenario = {
   name: "sev-es-vc",
@@ -86,7 +89,7 @@ export const sevEsVc: Scenario = {
     { policy: "vmm.host-fpu-save", values: ["yes", "no"] },
   ],
   options: [
-    { name: "program", meaning: "what the guest executes, or how the host errs", values: PART_NAMES, default: "ports" },
+    { name: "program", meaning: PROGRAM_MEANING, values: PART_NAMES, default: "ports" },
     { name: "host", meaning: "whose rules the host follows", values: HOST_NAMES, default: "vmd" },
   ],
   properties: Object.values(VC_PROPERTIES),
