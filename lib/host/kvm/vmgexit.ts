@@ -56,6 +56,8 @@ const SNAPSHOT: readonly (SharedField & { readonly always: boolean; readonly byt
 /** Fields of which the host keeps what it validated, for those who compare that with what it used. */
 export const VALIDATED = ["sw_exit_code", "sw_exit_info_1", "sw_exit_info_2", "sw_scratch"] as const;
 
+const VALIDATED_AT: readonly number[] = VALIDATED.map((field) => at[field]);
+
 /** Registers that are written back with every reply (d7). */
 const REPLY_REGISTERS: readonly SharedField[] = (["rax", "rbx", "rcx", "rdx"] as const).map(sharedField);
 /** What is written of a reply beside the registers, from fields of the host's state. */
@@ -67,23 +69,24 @@ function isValid(host: HostVcpu, { bit }: SharedField): boolean {
   return (host.memory.u8[host.state + at.valid_bitmap + (bit >> 3)] & (1 << (bit & 7))) !== 0;
 }
 
-/** SW_EXITINFO1 is 0, SW_EXITINFO2 as given. */
-export function replyDone(host: HostVcpu, info2: bigint = 0n): void {
-  host.set64("reply_info_1", BigInt(GhcbExitResult.values.NO_ACTION));
-  host.set64("reply_info_2", info2);
+/** SW_EXITINFO1 is 0, SW_EXITINFO2 as given, or 0. */
+export function replyDone(host: HostVcpu, info2?: bigint): void {
+  host.setLow("reply_info_1", GhcbExitResult.values.NO_ACTION);
+  if (info2 === undefined) host.setLow("reply_info_2", 0);
+  else host.set64("reply_info_2", info2);
 }
 
 /** The guest must raise #GP or #UD (d10). */
 export function replyException(host: HostVcpu, vector: "gp" | "ud"): void {
-  host.set64("reply_info_1", BigInt(GhcbExitResult.values.ISSUE_EXCEPTION));
-  host.set64("reply_info_2", BigInt(vector === "gp" ? GHCB_PROTOCOL.KVM_GP : GHCB_PROTOCOL.KVM_UD));
+  host.setLow("reply_info_1", GhcbExitResult.values.ISSUE_EXCEPTION);
+  host.setLow("reply_info_2", vector === "gp" ? GHCB_PROTOCOL.KVM_GP : GHCB_PROTOCOL.KVM_UD);
 }
 
 /** The request was malformed (d5). */
 export function replyMalformed(host: HostVcpu, reason: number): void {
   host.count("refused");
-  host.set64("reply_info_1", BigInt(GhcbExitResult.values.MALFORMED_INPUT));
-  host.set64("reply_info_2", BigInt(reason));
+  host.setLow("reply_info_1", GhcbExitResult.values.MALFORMED_INPUT);
+  host.setLow("reply_info_2", reason);
 }
 
 /** A `GhcbMalformedInput`. */
@@ -184,8 +187,8 @@ const VALIDATE: StepId = step<HostVcpu>("kvm.validate-request", (host) => {
   }
   replyDone(host);
   const { u64 } = host.memory;
-  for (let k = 0; k < VALIDATED.length; k++) {
-    u64[((host.state + at.validated) >>> 3) + k] = u64[(host.state + at[VALIDATED[k]]) >>> 3];
+  for (let k = 0; k < VALIDATED_AT.length; k++) {
+    u64[((host.state + at.validated) >>> 3) + k] = u64[(host.state + VALIDATED_AT[k]) >>> 3];
   }
   if (host.vp.partition.policy(GHCB_READ) === GHCB_READ.is["in-place"]) {
     host.set32("field", 0);
