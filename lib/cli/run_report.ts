@@ -70,6 +70,7 @@ export function runJson(machine: Machine, report: RunReport): Record<string, unk
   const { vmmCrash } = report;
   return {
     platform: machine.config.platform,
+    ...(machine.config.paravisor === undefined ? {} : { paravisor: machine.config.paravisor }),
     end: report.end,
     exit_value: report.end === "exit-port" ? report.exitValue : null,
     seconds: report.seconds,

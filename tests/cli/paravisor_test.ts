@@ -27,7 +27,8 @@ Deno.test("demo --paravisor openhcl: the host of the embedded guest sees exit co
     const words = ["demo", ...OPENHCL, "--vps", "1", "--runtime", "deterministic", "--json"];
     const { code, out } = await exitbox(...words, "--host-view", view, "--secret", "gpr,xmm");
     assertEquals(code, EXIT.CLEAN);
-    const [{ serial, vps }] = JSON.parse(out).platforms;
+    const [{ platform, paravisor, serial, vps }] = JSON.parse(out).platforms;
+    assertEquals([platform, paravisor], ["snp", "openhcl"]);
     assertMatch(serial, /VP 0: timer interrupt\nall 1 VPs are done\n$/);
     assertEquals([vps[0].exits.out, vps[0].exits.hypercall], [109, 1]);
     const [header, ...rest] = (await Deno.readTextFile(view)).trimEnd().split("\n").map((line) => JSON.parse(line));
