@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { sevBytes } from "../../lib/hypervisor/sev/machine.ts";
 import { RmpResult } from "../../lib/layout/sev/constants/rmp.ts";
 import { NPF_EXITINFO1 } from "../../lib/layout/sev/exit_info.ts";
 import { RMP_ENTRY_RAW, RMP_RAW_LO, RMPADJUST_ATTRS } from "../../lib/layout/sev/rmp.ts";
@@ -184,4 +185,13 @@ Deno.test("launch: a measured page is owned, validated and, for a VMSA, marked",
   assertEquals(rmp.checkGuestPrivate(port, 8, 8, access(0, 0xf)), RMP_CHECK.PASS);
   assertEquals(rmp.isVmsa(port, 8, ASID), false);
   assertEquals(rmp.isVmsa(port, 9, ASID), true);
+});
+
+Deno.test("an RMP for 1 GiB costs 16 bytes a page, and SNP nothing more than that", () => {
+  const pages = 2 ** 30 / 4096;
+  assertEquals(rmpBytes(pages), 16 * pages);
+  const config = { vps: 1, ramBytes: 2 ** 30, base: 2 ** 30 };
+  // Without an RMP there is a byte a page; VMCB and VMSA pages have entries too, and regions end at a page.
+  const more = sevBytes({ ...config, snp: true }) - sevBytes({ ...config, snp: false });
+  assertEquals(more <= 15 * pages + 2 * 4096, true);
 });

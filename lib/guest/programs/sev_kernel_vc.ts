@@ -12,12 +12,11 @@
  * @module
  */
 
-import { SEV_KERNEL_CONSTANTS } from "./sev_kernel_boot.ts";
-
 /** Bytes of VMGEXIT, which the assembler knows as VMMCALL with a prefix. */
 const VMGEXIT = "db 0xf3, 0x0f, 0x01, 0xd9";
 
-const HANDLER = `
+/** The saved registers lie in encoding order, then error code, RIP, CS, RFLAGS, RSP, SS. */
+export const SEV_KERNEL_VC = `
 FRAME_RAX       equ 0
 FRAME_RCX       equ 8
 FRAME_RDX       equ 16
@@ -697,59 +696,3 @@ effective_address:
         add rbx, rax
 .ready: ret
 `;
-
-/** The saved registers lie in encoding order, then error code, RIP, CS, RFLAGS, RSP, SS. */
-export const SEV_KERNEL_VC: string = HANDLER;
-
-/** What stands for a host in {@linkcode sevHandlerMeasurement}: every field is valid, and there is no error. */
-const ANSWERED = `
-        mov qword [r12 + GHCB_VALID_LOW], -1
-        mov qword [r12 + GHCB_VALID_HIGH], -1
-        mov qword [r12 + GHCB_INFO1], 0
-`;
-
-/**
- * A program that executes the handler again and again without any exit, to measure what its instructions cost: 64-bit code
- * for a flat machine, with its stack, GHCB and block at the given addresses.
- *
- * @param event What is handled: an `EXIT_` name of the kernel's constants, and the instruction that it is for.
- */
-export function sevHandlerMeasurement(
-  event: { readonly code: string; readonly instruction: string },
-  places: { readonly stackTop: number; readonly ghcb: number; readonly block: number },
-): string {
-  const handler = HANDLER.replaceAll(VMGEXIT, ANSWERED).replaceAll("        wrmsr\n", "        nop\n");
-  return `
-${SEV_KERNEL_CONSTANTS}
-        default rel
-        mov rsp, ${places.stackTop}
-        mov eax, ${places.block}
-        xor edx, edx
-        mov ecx, MSR_GS_BASE
-        wrmsr
-        mov qword [rax], ${places.ghcb}
-again:
-        mov rbx, rsp
-        mov eax, ss
-        push rax
-        push rbx
-        pushfq
-        mov eax, cs
-        push rax
-        lea rax, [handled]
-        push rax
-        push ${event.code}
-        mov eax, 0x40000080
-        mov edx, 0x80
-        jmp vc_handler
-handled:
-        ${event.instruction}
-        jmp again
-terminate:
-        hlt
-        jmp terminate
-${handler}
-protocol_version: dd 2
-no_strings:       db 0
-`;
-}

@@ -50,7 +50,10 @@ function event(instruction: string, setting: Setting = {}, prepare = ""): Event 
     recordExits: false,
   } as const;
   const machine = Machine.create(config, true);
-  const { bytes, labels } = assemble(`bits 64\n${prepare}\ntried: ${instruction}\nhlt\n`, { origin: ORIGIN, bits: 64 });
+  const { bytes, labels } = assemble(`bits 64\n${prepare}\ntried: ${instruction}\nhlt\ntimes 256 db 0\n`, {
+    origin: ORIGIN,
+    bits: 64,
+  });
   loadGuest(machine, parseImage(bytes, "tried", { mode: "long" }));
   before?.(machine);
   const vp = machine.processor(0) as SevVp;
@@ -264,4 +267,25 @@ Deno.test("a #VC that finds no handler shuts the guest down, and is named; real 
     if (mode === "real") assertEquals(machine.memory.u64[(vp.cpuState + CpuState.at.rip) >>> 3] < 0x40n, true);
     else assertEquals(SevExitCode.name(vp.exitCode), "SHUTDOWN", mode);
   }
+});
+
+Deno.test("the RMP is asked when a translation is made, and not at an access whose translation is known", () => {
+  const loop = "mov ecx, 500\nagain: mov rax, [rbx]\nadd [rbx + 8], rax\npush rax\npop rax\ndec ecx\njnz again";
+  const counted = (prepare: string) => {
+    let asked = 0;
+    const before = (machine: Machine) => {
+      const rmp = machine.platform.sev.sev.rmp!;
+      const check = rmp.checkGuestPrivate.bind(rmp);
+      rmp.checkGuestPrivate = (...access) => {
+        asked++;
+        return check(...access);
+      };
+    };
+    assertEquals(
+      event("nop", { platform: "snp", before }, `lea rbx, [rel tried + 64]\nlea rsp, [rbx + 64]\n${prepare}`).what,
+      "none",
+    );
+    return asked;
+  };
+  assertEquals(counted(loop), counted(loop.replace("500", "1")));
 });
