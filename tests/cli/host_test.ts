@@ -3,21 +3,19 @@ import { EXIT } from "../../lib/cli/exit_codes.ts";
 import { exitbox, withGuest } from "./fixture.ts";
 
 Deno.test("demo --noninterference: two secrets, and the host sees the same exits, fields and shared bytes", async () => {
-  for (const words of [["--platform", "snp"], ["--platform", "sev-es", "--host", "vmd"]]) {
-    const { code, out } = await exitbox("demo", ...words, "--noninterference", "--json");
-    assertEquals(code, EXIT.CLEAN);
-    const { difference, exits, ciphertext_differs } = JSON.parse(out);
-    assertEquals([difference, ciphertext_differs], [null, 0]);
-    assert(exits > 60);
-  }
-  const { out } = await exitbox("demo", "--platform", "sev-es", "--vps", "1", "--noninterference");
+  const { code, out: json } = await exitbox("demo", "--platform", "snp", "--noninterference", "--json");
+  assertEquals(code, EXIT.CLEAN);
+  const { difference, exits, ciphertext_differs } = JSON.parse(json);
+  assertEquals([difference, ciphertext_differs], [null, 0]);
+  assert(exits > 60);
+  const { out } = await exitbox("demo", "--platform", "sev-es", "--host", "vmd", "--noninterference");
   assertMatch(out, /noninterference: \d+ exits of two runs with different secrets, and the host saw the same/);
 });
 
 Deno.test("demo --malicious: whatever such a host does, what it can read is empty of the secret", async () => {
   await withGuest("nop", async (_, folder) => {
     const view = `${folder}/view.jsonl`;
-    for (const [platform, seed] of [["sev-es", "2"], ["snp", "3"], ["snp", "9"]]) {
+    for (const [platform, seed] of [["sev-es", "2"], ["snp", "9"]]) {
       const words = ["demo", "--platform", platform, "--runtime", "deterministic", "--malicious", seed, "--json"];
       const { code } = await exitbox(...words, "--host-view", view);
       // The guest ends itself, is stopped, shuts down or comes to its end; it does not lose its secret.
