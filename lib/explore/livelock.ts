@@ -12,8 +12,10 @@
  * @module
  */
 import { type Choice, type Engine, grown, type Snapshot } from "./engine.ts";
+import { preemption } from "./exhaustive.ts";
 import type { FoundViolation } from "./explorer.ts";
 import { Fingerprints } from "./fingerprints.ts";
+import { mixHigh, mixLow } from "./hash.ts";
 import { lowest } from "./scheduler.ts";
 import { shortest } from "./shortest.ts";
 import type { Property } from "./system.ts";
@@ -209,18 +211,113 @@ export function findLivelock(engine: Engine, property: Property, bounds: CycleBo
 }
 
 /**
- * A schedule into the component that was closed last, on the shortest way, and a walk round in it in which every agent of
- * `agents` takes a step.
+ * A schedule into the component that was closed last, on the cheapest way, and from there the cheapest round in which
+ * every agent of `agents` takes a step. Another way in, or another component, might have a cheaper round.
  */
 function lasso(engine: Engine, search: CycleSearch, property: Property, agents: number): FoundViolation {
   const inside: Property = { ...property, when: "always", holds: () => !search.inLastComponent };
   const path = engine.path();
   const cost = { switches: path.length, steps: path.length };
   const prefix = shortest(engine, inside, cost, { states: LASSO_STATES }) ?? path;
-  const choices = [...prefix];
-  let here = follow(engine, prefix);
+  const here = follow(engine, prefix);
+  const round = cheapestRound(engine, search, here, prefix.at(-1)?.actor ?? -1, agents) ??
+    someRound(engine, search, here, agents);
+  const kind = typeof property.kind === "string" ? property.kind : property.kind();
+  return { property, kind, choices: [...prefix, ...round], cycleFrom: prefix.length };
+}
+
+/** A state on a round: where it is, who came last, and whose steps have been taken. */
+interface Place {
+  readonly state: Snapshot;
+  readonly last: number;
+  readonly taken: number;
+  readonly choice: Choice;
+  readonly before: Place | undefined;
+}
+
+/**
+ * The round from `from`, where `last` came last, with the fewest context switches and then the fewest steps; Dijkstra's
+ * search. Nothing when it is too large.
+ */
+function cheapestRound(
+  engine: Engine,
+  search: CycleSearch,
+  from: Snapshot,
+  last: number,
+  agents: number,
+): Choice[] | undefined {
+  engine.restore(from);
+  const home = [engine.hashLow, engine.hashHigh];
+  const seen = new Fingerprints();
+  // Places by switches and then steps; both only grow along a round.
+  const levels: Place[][][] = [[[{
+    state: from,
+    last,
+    taken: 0,
+    choice: { actor: -1, outcome: 0 },
+    before: undefined,
+  }]]];
+  for (let switches = 0; switches < levels.length; switches++) {
+    const level = levels[switches] ?? [];
+    for (let steps = 0; steps < level.length; steps++) {
+      for (const place of level[steps] ?? []) {
+        engine.restore(place.state);
+        const [low, high] = [engine.hashLow, engine.hashHigh];
+        if (steps > 0 && place.taken === agents && low === home[0] && high === home[1]) return wayTo(place);
+        const key = mixLow(-2, place.last) ^ mixLow(-3, place.taken);
+        seen.add(low ^ key, high ^ mixHigh(-2, place.last) ^ mixHigh(-3, place.taken), 0);
+        if (seen.known && steps > 0) continue;
+        if (seen.size > LASSO_STATES) return undefined;
+        const enabled = engine.enabled();
+        forEachStep(engine, enabled, low, high, (actor, outcome) => {
+          if (!search.inLastComponent) return;
+          const list = levels[switches + preemption(place.last, actor, enabled)] ??= [];
+          const taken = place.taken | (1 << actor) & agents;
+          const choice = { actor, outcome };
+          (list[steps + 1] ??= []).push({ state: engine.snapshot(), last: actor, taken, choice, before: place });
+        });
+      }
+      delete level[steps];
+    }
+  }
+  return undefined;
+}
+
+function wayTo(place: Place): Choice[] {
+  const choices: Choice[] = [];
+  for (let at = place; at.before !== undefined; at = at.before) choices.push(at.choice);
+  return choices.reverse();
+}
+
+/** Takes each step that can be taken from the present state, with each of its outcomes, and goes back behind it. */
+function forEachStep(
+  engine: Engine,
+  enabled: number,
+  low: number,
+  high: number,
+  taken: (actor: number, outcome: number) => void,
+): void {
+  let outcome = 0;
+  engine.chooser = { nextChoice: () => outcome };
+  for (let rest = enabled; rest !== 0; rest &= rest - 1) {
+    const actor = lowest(rest);
+    outcome = 0;
+    for (let outcomes = 1; outcome < outcomes; outcome++) {
+      engine.execute(actor);
+      outcomes = engine.outcomes;
+      taken(actor, outcome);
+      engine.undo(0, 0, low, high);
+    }
+  }
+}
+
+/** A round that is not the cheapest: the shortest walks to a step of each agent, one after the other. */
+function someRound(engine: Engine, search: CycleSearch, from: Snapshot, agents: number): Choice[] {
+  engine.restore(from);
   const low = engine.hashLow;
   const high = engine.hashHigh;
+  const choices: Choice[] = [];
+  let here = from;
   for (let rest = agents; rest !== 0;) {
     const walk = walkTo(engine, search, here, (actor) => (rest & (1 << actor)) !== 0)!;
     choices.push(...walk.choices);
@@ -228,8 +325,7 @@ function lasso(engine: Engine, search: CycleSearch, property: Property, agents: 
     here = walk.end;
   }
   const home = walkTo(engine, search, here, undefined, (at) => at.hashLow === low && at.hashHigh === high)!;
-  const kind = typeof property.kind === "string" ? property.kind : property.kind();
-  return { property, kind, choices: [...choices, ...home.choices], cycleFrom: prefix.length };
+  return [...choices, ...home.choices];
 }
 
 /** States of the search for the shortest way into a cycle. */
@@ -268,28 +364,18 @@ function walkTo(
   const queue: Walk[] = [{ choices: [], end: from }];
   engine.restore(from);
   if (there(engine)) return queue[0];
-  let outcome = 0;
-  engine.chooser = { nextChoice: () => outcome };
   for (let k = 0; k < queue.length; k++) {
     const { choices, end } = queue[k];
     engine.restore(end);
-    const low = engine.hashLow;
-    const high = engine.hashHigh;
-    for (let rest = engine.enabled(); rest !== 0; rest &= rest - 1) {
-      const actor = lowest(rest);
-      outcome = 0;
-      for (let outcomes = 1; outcome < outcomes; outcome++) {
-        engine.execute(actor);
-        outcomes = engine.outcomes;
-        if (search.inLastComponent) {
-          const walk = { choices: [...choices, { actor, outcome }], end: engine.snapshot() };
-          if (wanted?.(actor) || there(engine)) return walk;
-          seen.add(engine.hashLow, engine.hashHigh, 0);
-          if (!seen.known) queue.push(walk);
-        }
-        engine.undo(0, 0, low, high);
-      }
-    }
+    let found: Walk | undefined;
+    forEachStep(engine, engine.enabled(), engine.hashLow, engine.hashHigh, (actor, outcome) => {
+      if (found !== undefined || !search.inLastComponent) return;
+      const walk = { choices: [...choices, { actor, outcome }], end: engine.snapshot() };
+      if (wanted?.(actor) || there(engine)) found = walk;
+      seen.add(engine.hashLow, engine.hashHigh, 0);
+      if (!seen.known) queue.push(walk);
+    });
+    if (found !== undefined) return found;
   }
   return undefined;
 }

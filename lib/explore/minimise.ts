@@ -20,7 +20,10 @@ const REST_MAX = 1000;
 
 /** A minimised violation. */
 export interface Minimised extends FoundViolation, Cost {
-  /** Whether no schedule has a lower cost. */
+  /**
+   * Whether no schedule has a lower cost. Not said of a cycle: the way into it and the round from there are the cheapest
+   * each, but another way in, or another cycle, might be cheaper together.
+   */
   readonly exact: boolean;
 }
 

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { Engine } from "../../lib/explore/engine.ts";
+import { minimise } from "../../lib/explore/minimise.ts";
 import { record } from "../../lib/explore/schedule.ts";
 import { search } from "../../lib/explore/search.ts";
 import type { Property } from "../../lib/explore/system.ts";
@@ -63,4 +64,12 @@ Deno.test("Two agents that give way to each other can do so for ever, each takin
 Deno.test("A loop that a waiting agent cannot leave counts only where the others are blocked or take part", () => {
   const { result } = livelocks([spin(0, 1), [{ op: "wait", x: 1, value: 1 }, { op: "store", x: 0, value: 1 }]]);
   assertEquals(result.violations.length, 1); // t1 waits for a word that nobody sets
+});
+
+Deno.test("The round that repeats has the fewest context switches, then the fewest steps, among those that are fair", () => {
+  // Both always could go on, so that both must come round: one after the other, with one switch between them.
+  const { engine, result } = livelocks([spin(0, 1), spin(1, 1)]);
+  const { choices, switches, steps, cycleFrom } = minimise(engine, result.violations[0]);
+  assertEquals([switches, steps, cycleFrom], [1, 4, 0]);
+  assertEquals(choices.map(({ actor }) => actor), [0, 0, 1, 1]);
 });
