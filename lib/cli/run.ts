@@ -99,6 +99,9 @@ export const runCommand: Command = command({
     "On sidecar each node's first VP is Linux's and runs the VMM for the others; with policy sidecar.hotplug=on, the " +
     "default, Linux takes each after its first exit. --hotplug 2@0.5 lets it take VP 2 half a second after the start, and " +
     "--unplug 2@0.7 gives it back; what makes no sense at its time is left out.",
+    "On sev-es and snp the guest handles #VC itself. One that has no handler shuts down, or in real mode goes on at its empty " +
+    "vector, and the end of the run names the event. --paravisor openhcl runs such a guest; beside --malicious it may never " +
+    "come to its end: give it a --time-limit.",
   ],
   async run({ values, operands, words, printer }) {
     if (values.json && values.exits === STANDARD_OUTPUT) {
