@@ -9,6 +9,7 @@
  */
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { SEV_EXCEPTION } from "../../layout/sev/constants/instructions.ts";
+import { PscOperation } from "../../layout/sev/constants/ghcb.ts";
 import { VMPL } from "../../layout/sev/constants/rmp.ts";
 import { HvMessageType } from "../../layout/hyperv/constants/messages.ts";
 import {
@@ -17,11 +18,18 @@ import {
   HvX64ExceptionInterceptMessage,
   HvX64MemoryInterceptMessage,
 } from "../../layout/hyperv/messages.ts";
-import { GHCB_MSR_RUN_VMPL_REQ, GHCB_MSR_RUN_VMPL_RESP, GhcbMsrInfo } from "../../layout/sev/msr_protocol.ts";
+import {
+  GHCB_MSR_PSC_REQ,
+  GHCB_MSR_PSC_RESP,
+  GHCB_MSR_RUN_VMPL_REQ,
+  GHCB_MSR_RUN_VMPL_RESP,
+  GhcbMsrInfo,
+} from "../../layout/sev/msr_protocol.ts";
 import { VMCB_CONTROL, VMCB_MISC_CTL } from "../../layout/sev/vmcb.ts";
 import { GUEST_ASID, SHARED_PAGES } from "../../hypervisor/sev/machine.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
 import { HOST_STOP, type HostVcpu } from "../host_vcpu.ts";
+import { changePage } from "../kvm/page_state.ts";
 
 const EXIT = SevExitCode.values;
 const at = VMCB_CONTROL.at;
@@ -57,7 +65,7 @@ const HANDLE_EXIT: StepId = step<HostVcpu>("hyperv.handle-exit", (host) => {
   host.count("requests");
   switch (host.exitCode) {
     case EXIT.VMGEXIT:
-      return vmpl0 ? RUN_VMPL : ENTER_VMPL0;
+      return vmpl0 ? serve(host) : ENTER_VMPL0;
     case EXIT.EXCP0 + SEV_EXCEPTION.VC:
       return WRITE_EXCEPTION_MESSAGE;
     case EXIT.NPF:
@@ -71,6 +79,27 @@ const HANDLE_EXIT: StepId = step<HostVcpu>("hyperv.handle-exit", (host) => {
       return ENTER_VMPL0;
   }
 }, (host) => host.hasTurn);
+
+/** VMPL0 asks for something by the MSR protocol. */
+function serve(host: HostVcpu): StepId {
+  const info = GHCB_MSR_RUN_VMPL_REQ.get(host.vmcb64(at.ghcb_gpa), "info");
+  return info === GhcbMsrInfo.values.PSC_REQ ? CHANGE_PAGE_STATE : RUN_VMPL;
+}
+
+/** A page is to be the host's, or the guest's again. */
+const CHANGE_PAGE_STATE: StepId = step<HostVcpu>("hyperv.change-page-state", (host) => {
+  const request = host.vmcb64(at.ghcb_gpa);
+  const page = Number(GHCB_MSR_PSC_REQ.get(request, "gfn"));
+  const operation = GHCB_MSR_PSC_REQ.get(request, "operation");
+  const { PRIVATE, SHARED } = PscOperation.values;
+  const changed = operation === PRIVATE || operation === SHARED
+    ? changePage(host, page, operation === PRIVATE)
+    : "unknown";
+  if (changed === "again") return CHANGE_PAGE_STATE;
+  const error = changed === "done" ? 0 : 1;
+  host.setVmcb64(at.ghcb_gpa, GHCB_MSR_PSC_RESP.make({ info: GhcbMsrInfo.values.PSC_RESP, error }));
+  return ENTER_VMPL0;
+});
 
 /** VMPL0 asks for a lower VMPL to run. */
 const RUN_VMPL: StepId = step<HostVcpu>("hyperv.run-vmpl", (host) => {

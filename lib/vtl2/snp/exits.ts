@@ -16,6 +16,8 @@ import { readMsr, writeMsr } from "../../hypervisor/msrs.ts";
 import { PartitionState } from "../../hypervisor/partition.ts";
 import { VTOM_BIT } from "../../hypervisor/sev/lower_vtl_bus.ts";
 import { GUEST_ASID } from "../../hypervisor/sev/machine.ts";
+import { HypercallCode } from "../../layout/hyperv/constants/hypercalls.ts";
+import { HypercallInputControl } from "../../layout/hyperv/hypercalls.ts";
 import { HvMessageType } from "../../layout/hyperv/constants/messages.ts";
 import { HV_X64_MSR } from "../../layout/hyperv/constants/msrs.ts";
 import { hcl_run } from "../../layout/hyperv/hcl_run.ts";
@@ -37,6 +39,7 @@ import { IN_UPPER_RAX, IO_SINGLE_STEP, UNKNOWN_MSR } from "../policies.ts";
 import { BUSY, CRASHED, HANDLED, type HandlerResult, TRIPLE_FAULT } from "../vmm_vp.ts";
 import { vsmHypercall, vsmResult } from "./guest_vsm.ts";
 import { vmplOf } from "./init_vmsa.ts";
+import { beginVisibility } from "./page_visibility.ts";
 import { SnpVmmState } from "./pages.ts";
 import type { SnpVp } from "./snp_vp.ts";
 
@@ -46,6 +49,7 @@ const types = HvMessageType.values;
 const MESSAGE = hcl_run.at.exit_message;
 const PAYLOAD = MESSAGE + HvMessage.at.payload_buffer;
 const LOW = 0xffff_ffffn;
+const MODIFY_VISIBILITY = HypercallCode.values.HvCallModifySparseGpaPageHostVisibility;
 /** #MC. */
 const VECTOR_MC = 18;
 const SHADOW = V_INTR_CTRL.mask.intr_shadow;
@@ -177,6 +181,11 @@ export function handleHypercall(vp: SnpVp): HandlerResult {
   const { memory: { i32 }, state } = vp.partition;
   const enabled = (i32[(state + PartitionState.at.hypercall_msr) >>> 2] & MsrHypercallContents.low.enable) !== 0;
   const allowed = enabled && vmsa.get8("cpl") === 0;
+  if (allowed && vp.vtl === 0 && vp.cpu.long64 && callCode(vmsa) === MODIFY_VISIBILITY) {
+    const refused = beginVisibility(vp);
+    if (refused !== undefined) vmsa.set64("rax", vsmResult(refused));
+    return advance(vp, vmsa);
+  }
   const vsm = allowed && vp.cpu.long64 ? vsmHypercall(vp) : undefined;
   if (vsm === "switched") return HANDLED;
   if (typeof vsm === "object") {
@@ -191,6 +200,11 @@ export function handleHypercall(vp: SnpVp): HandlerResult {
   vp.saveRegisters(vp.vmsaPage(vp.vtl));
   vmsa.set64("vintr_ctrl", vmsa.get64("vintr_ctrl") & ~SHADOW);
   return HANDLED;
+}
+
+/** Code of the hypercall of a guest in 64-bit mode. */
+function callCode(vmsa: ProtectedVmsa): number {
+  return HypercallInputControl.get(vmsa.get64("rcx"), "code");
 }
 
 /** A nested page fault, which counts only when the host's message is about it too. */

@@ -43,7 +43,10 @@ export const SnpVmmState = structure("SnpVmmState", 0x200, [
   reserved(0x34, 4),
   ["vtl1_assist_page", 0x38, u64, "VTL1's assist page MSR: bit 0 enable, address in bits 63:12"],
   ["crash_copy", 0x40, CrashCopyState, "What is kept about copies of the VMSA"],
-  reserved(0x60, 0x20),
+  ["psc_next", 0x60, u32, "Element of the change of pages under way"],
+  ["psc_end", 0x64, u32, "Elements of it; 0 when none is under way"],
+  ["psc_lock", 0x68, u32, "Of VP 0 only: 1 while a processor changes pages (shared)"],
+  reserved(0x6c, 0x14),
   ["emulated_message", 0x80, bytes(HvMessage.size), "What the instruction emulator is given in place of a message"],
   reserved(0x180, 0x80),
 ], "The VMM's own memory; not a structure of OpenHCL");

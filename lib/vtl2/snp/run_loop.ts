@@ -42,6 +42,7 @@ import {
 } from "./exits.ts";
 import { UPDATE, updatesAfterRun, updatesAtCrash, updatesAtSwitch } from "./crash_copy.ts";
 import { vmplOf } from "./init_vmsa.ts";
+import { CHANGE_PAGES } from "./page_visibility.ts";
 import type { SnpVp } from "./snp_vp.ts";
 
 const EXIT = SevExitCode.values;
@@ -204,6 +205,7 @@ const DONE: StepId = step<SnpVp>("openhcl-snp.exit-handled", (vp) => {
   vp.vmsa(left).setHarmlessExit();
   vp.set("has_message", 0);
   if (left !== vp.vtl && updatesAtSwitch(vp.crashCopy)) return vp.call(UPDATE, ATTEND);
+  if (vp.get("psc_end") !== 0) return vp.call(CHANGE_PAGES, ATTEND);
   const crashes = vp.memory.u32[(vp.vmm.state + VmmVpState.at.crashes) >>> 2];
   if (crashes === vp.get("told_crashes")) return ATTEND;
   vp.set("told_crashes", crashes);

@@ -45,7 +45,9 @@ export type SnpWord =
   | "exits"
   | "told_crashes"
   | "entered"
-  | "vtl1_enabled";
+  | "vtl1_enabled"
+  | "psc_next"
+  | "psc_end";
 
 /** See the module's description. */
 export class SnpVp extends VmplVp implements CopyingAgent {
