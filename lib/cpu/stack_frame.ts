@@ -30,11 +30,15 @@ let faultError = 0;
 
 /** Starts on the current stack. A frame that does not fit raises #SS(`error`). */
 export function openCurrentStack(cpu: Cpu, error: number): void {
-  const attributes = cpu.segmentAttributes(SS);
-  baseLo = cpu.segmentBase(SS);
-  limit = cpu.segmentLimit(SS);
-  expandDown = (attributes & (SEG_CODE | SEG_EXPAND_DOWN)) === SEG_EXPAND_DOWN;
-  width = cpu.long64 ? 8 : (attributes & SEG_BIG) !== 0 ? 4 : 2;
+  if (cpu.long64) {
+    width = 8; // without base and limit
+  } else {
+    const attributes = cpu.segmentAttributes(SS);
+    baseLo = cpu.segmentBase(SS);
+    limit = cpu.segmentLimit(SS);
+    expandDown = (attributes & (SEG_CODE | SEG_EXPAND_DOWN)) === SEG_EXPAND_DOWN;
+    width = (attributes & SEG_BIG) !== 0 ? 4 : 2;
+  }
   pointerLo = cpu.g32[RSP_LO];
   pointerHi = cpu.g32[RSP_HI];
   supervisor = cpu.cpl !== 3;

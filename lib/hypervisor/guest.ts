@@ -44,7 +44,7 @@ const HALT: StepId = step<VirtualProcessor>("hypervisor.halt", (vp) => {
   vp.observer?.entry(vp);
   vp.skipInstruction();
   vp.activity = ACTIVITY_HALTED;
-  return vp.canWake || vp.attention !== 0 ? ATTEND : PARKED;
+  return vp.attention !== 0 || vp.canWake ? ATTEND : PARKED;
 });
 
 /** Waits, out of the guest, for an interrupt, an NMI, INIT, SIPI or the end. */

@@ -317,9 +317,12 @@ export class VirtualProcessor extends Agent {
 
   /** Moves RIP behind the instruction that left and ends its interrupt shadow; outside 64-bit code RIP wraps at 32 bits. */
   skipInstruction(): void {
-    const rip = (this.cpuState + cpuAt.rip) >>> 3;
-    const next = this.#u64[rip] + BigInt(this.#i32[(this.cpuState + cpuAt.exit_length) >>> 2]);
-    this.#u64[rip] = this.cpu.long64 ? next : next & 0xffff_ffffn;
+    const rip = (this.cpuState + cpuAt.rip) >>> 2;
+    const old = this.#i32[rip];
+    const low = (old + this.#i32[(this.cpuState + cpuAt.exit_length) >>> 2]) | 0;
+    this.#i32[rip] = low;
+    if (!this.cpu.long64) this.#i32[rip + 1] = 0;
+    else if ((low >>> 0) < (old >>> 0)) this.#i32[rip + 1]++;
     this.#i32[(this.cpuState + cpuAt.interrupt_shadow) >>> 2] = 0;
   }
 

@@ -47,8 +47,8 @@ interface Sequence {
 }
 
 /**
- * Of the sequence under way: how often it was completed, known when it returns, and how many steps have been completed
- * since, which is the index of the one that runs.
+ * Of the sequence under way: how often it was completed, and how many steps have been completed since, which is the index of
+ * the one that runs.
  */
 const progress = new Int32Array(2);
 /** The agent that this thread runs, for reports from within a step. */
@@ -210,16 +210,15 @@ function fuse(ids: readonly StepId[], after: StepId): Sequence {
     return code;
   };
   const body = codeOf(0, ids.length);
-  // A sequence repeats itself in its own function, which V8 compiles by itself, with nobody else's code.
+  // A sequence repeats itself in its own function, which V8 compiles by itself, with nobody else's code. What the function
+  // does after the loop V8 has never seen done when it compiles the loop under way: it gave up compiled code each time.
   const first = ids[0];
   const enabled = STEPS[first].enabled;
   const again = enabled === undefined ? "" : ` && ${call(enabled)}`;
   const source = `return function (a, times) {
     let n = 0, rounds = 0;
-    p[1] = 0;
-    try {
-      take: do { ${body} p[1] = 0; rounds++; } while (n === ${first} && rounds < times${again});
-    } finally { p[0] = rounds; }
+    p[0] = p[1] = 0;
+    take: do { ${body} p[1] = 0; p[0] = ++rounds; } while (n === ${first} && rounds < times${again});
     return n;
   };`;
   const names = parts.map((_, k) => `s${k}`);
