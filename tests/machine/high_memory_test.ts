@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { type GuestImage, parseImage } from "../../lib/guest/image.ts";
 import { RAM_MAX } from "../../lib/machine/config.ts";
-import { loadGuest } from "../../lib/machine/load.ts";
+import { loadDemoGuest, loadGuest } from "../../lib/machine/load.ts";
 import type { Platform } from "../../lib/machine/config.ts";
 import type { Machine } from "../../lib/machine/machine.ts";
 import { gpr, guestMachine, type GuestRun, runGuest, word } from "./guest_fixture.ts";
@@ -136,3 +136,13 @@ Deno.test("an image above 2 GiB is loaded where it says, and runs", async () => 
   const report = await runGuest(machine);
   assertEquals([report.end, report.exitValue], ["exit-port", 0x2a]);
 });
+
+for (const [platform, concurrent] of [["kernel", false], ["kernel", true], ["sidecar", false]] as const) {
+  const runtime = concurrent ? "concurrent" : "deterministic";
+  Deno.test(`${platform}, ${runtime}: every exit of the demo guest with VTL2 and all state above 2 GiB`, async () => {
+    const machine = guestMachine("hlt", { platform, vps: 2, ramBytes: RAM_MAX, concurrent });
+    loadDemoGuest(machine);
+    const { end, exitValue, problems } = await runGuest(machine, { timeLimitSeconds: 60 });
+    assertEquals([end, exitValue, problems], ["exit-port", 0, []]);
+  });
+}

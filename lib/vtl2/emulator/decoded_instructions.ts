@@ -86,7 +86,8 @@ export class DecodedInstructions {
     ) return this.#decoded[index];
     for (let k = 0; k < WORDS; k++) keys[key + k] = i32[words + k];
     keys[key + WORDS] = mode;
-    this.#bytes.set(u8.subarray(words << 2, (words << 2) + BYTES));
+    const bytes = message + place.bytes;
+    this.#bytes.set(u8.subarray(bytes, bytes + BYTES));
     const insn = this.#decoder.decode(this.#bytes, 0, count, codeSize);
     return this.#decoded[index] = insn === null ? undefined : classify(insn);
   }
