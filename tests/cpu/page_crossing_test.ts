@@ -43,6 +43,7 @@ Deno.test("an access into a missing page faults with the address of the first by
       cpu.s16[(at.fx + 2) >> 1] = 7 << 11;
       cpu.g64[RBX] = BigInt(ABSENT - inside);
       place(cpu, "long", [...code]);
+      cpu.m8.fill(0x5a, ABSENT - 16, ABSENT + 16);
       const before = cpu.m8.slice(ABSENT - 16, ABSENT + 16);
       assertEquals(cpu.run(1), EXIT_EXCEPTION, name);
       assertEquals(cpu.s32[at.exit_vector >> 2], PAGE_FAULT, name);
