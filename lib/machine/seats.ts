@@ -21,10 +21,10 @@ import type { MachineConfig } from "./config.ts";
 import { hostWorkers } from "./sev_platform.ts";
 
 /**
- * Most seats that have a worker each where there are fewer cores: enough for a guest whose processors are to meet each other
- * anywhere, not only between two steps.
+ * Most seats that have a worker each where there are fewer cores: their processors meet each other anywhere, not only between
+ * two steps, and the workers take about a gigabyte.
  */
-export const OWN_WORKERS_MAX = 8;
+export const OWN_WORKERS_MAX = 24;
 /** Least workers of a machine that has fewer workers than seats: who serves and who is served run at the same time. */
 const SHARED_WORKERS_MIN = 2;
 

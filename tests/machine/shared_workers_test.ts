@@ -18,9 +18,9 @@ const CONFIG: MachineConfig = {
   recordExits: false,
 };
 
-Deno.test("workers: up to 8 VPs have one each, the host of an encrypted guest too", () => {
-  assertEquals(OWN_WORKERS_MAX, 8);
-  for (const vps of [1, 2, 8]) {
+Deno.test("workers: up to 24 VPs have one each, the host of an encrypted guest too", () => {
+  assertEquals(OWN_WORKERS_MAX, 24);
+  for (const vps of [1, 2, 24]) {
     const own = Array.from({ length: vps }, (_, vp) => vp);
     assertEquals(workersOfSeats({ ...CONFIG, vps }), own);
     assertEquals(workersOfSeats({ ...CONFIG, vps, platform: "sidecar" }), own);
