@@ -99,9 +99,11 @@ export interface Learned {
 }
 
 /** Learns what a request says of a system. */
-export function learnFor(system: System, { memoryModel, learning }: ShareRequest): Learned {
-  const engine = new Engine(system, memoryModel);
-  return { system, engine, behaviour: learning > 0 ? learnThoroughly(engine, learning) : undefined };
+export function learnFor(system: System, request: ShareRequest): Learned {
+  const engine = new Engine(system, request.memoryModel);
+  const control = new Int32Array(request.control);
+  const learn = () => learnThoroughly(engine, request.learning, () => isStopped(control));
+  return { system, engine, behaviour: request.learning > 0 ? learn() : undefined };
 }
 
 /** Does a worker's share of a search, until all of it is done or somebody stops it. */
@@ -212,7 +214,7 @@ export function statesOf(control: Int32Array<SharedArrayBuffer>, jobs: number): 
 function lookAtBounds(control: Int32Array<SharedArrayBuffer>, request: ShareRequest, capacity: number): void {
   const states = statesOf(control, request.jobs);
   if (states + request.statesBefore > request.bounds.states) stop(control, STOPPED.BOUND);
-  if (states > capacity) stop(control, STOPPED.TABLE_FULL);
+  if (states + request.statesBefore > capacity) stop(control, STOPPED.TABLE_FULL);
 }
 
 /** Puts a task into the mailbox, if it is empty and there is one to give. */

@@ -73,13 +73,19 @@ export interface SearchResult {
 /** Bounds on preemptions that are tried before an unbounded search. */
 const FIRST_PREEMPTIONS = [0, 1, 2];
 /** Random executions from which is learned before the first search. */
-const LEARNING: { schedules: number; depth: number } = { schedules: 300, depth: 1000 };
-/** Steps of all of them together, at most. */
+const LEARNING: { schedules: number; depth: number } = { schedules: Infinity, depth: 1000 };
+/** Steps of all of them together, at least. */
 const LEARNING_STEPS = 20_000;
+/** And at most: seconds. */
+const LEARNING_STEPS_MAX = 2_000_000;
+/** Of the steps that searches have taken so far, one in so many is taken again to learn from. */
+const LEARNING_SHARE = 4;
 /** Seed of those. */
 const LEARNING_SEED = 1;
-/** A stale search goes on, to learn more, until it has taken this many steps more than it had, or twice as many. */
+/** A stale search goes on, to learn more, until it has taken as many steps again as it had, but these at least, */
 const STALE_STEPS = 2000;
+/** and these at most. */
+const STALE_STEPS_MAX = 200_000;
 
 /** Searches everything within the bounds; for properties of cycles, all states whatever the bound on preemptions is. */
 export function search(engine: Engine, options: SearchOptions = {}): SearchResult {
@@ -132,11 +138,14 @@ function searchStates(engine: Engine, options: SearchOptions): StateSearch {
   const { reductions = ALL_REDUCTIONS, until = "all" } = options;
   const wanted = (options.properties ?? engine.system.properties).filter(({ when }) => when !== "cycle");
   const found: FoundViolation[] = [];
+  const begin = engine.transitions;
   let behaviour: Behaviour | undefined;
   for (const preemptions of preemptionBounds(bounds.preemptions, options.firstPreemptions)) {
     const missing = wanted.filter((property) => !found.some((violation) => violation.property === property));
     // With every property violated there is nothing to look for; with none given, the states themselves are asked for.
-    if (preemptions === Infinity && canReduce(engine, reductions)) behaviour = learn(engine);
+    if (preemptions === Infinity && canReduce(engine, reductions)) {
+      behaviour = learn(engine, engine.transitions - begin);
+    }
     const { result, acyclic } = once(engine, { ...bounds, preemptions }, reductions, missing, options, behaviour);
     engine.recording = false;
     found.push(...result.violations);
@@ -203,7 +212,8 @@ function once(
     found.push(...exploration.violations);
     const over = exploration.interrupted || exploration.stopped || scheduler.hit.size > 0;
     if (behaviour?.broken === true) behaviour = undefined;
-    else if (behaviour?.stale !== true || over) {
+    else if (behaviour?.stale === true && !over) learnMore(engine, behaviour, engine.transitions - begin);
+    else {
       const result = summary(exploration, scheduler, bounds, used, found);
       return { result, acyclic: result.exhausted && behaviour?.acyclic === true && !behaviour.stale };
     }
@@ -234,9 +244,9 @@ function summary(
 
 /**
  * Learns what agents do: from random executions, and then from searches until one has met nothing new or `transitions`
- * steps have been taken. Everybody learns the same of the same system.
+ * steps have been taken, or `stopped`. Everybody who is not stopped learns the same of the same system.
  */
-export function learnThoroughly(engine: Engine, transitions: number): Behaviour {
+export function learnThoroughly(engine: Engine, transitions: number, stopped: () => boolean = () => false): Behaviour {
   const behaviour = learn(engine);
   const end = engine.transitions + transitions;
   const reductions = { fingerprints: true, persistentSets: true, sleepSets: false };
@@ -247,26 +257,37 @@ export function learnThoroughly(engine: Engine, transitions: number): Behaviour 
     let staleEnd = end;
     const over = () => {
       if (behaviour.stale && staleEnd === end) staleEnd = Math.min(end, staleLimit(engine.transitions - begin) + begin);
-      return behaviour.broken || engine.transitions >= staleEnd;
+      return behaviour.broken || engine.transitions >= staleEnd || stopped();
     };
     explore(engine, new Watched(scheduler, over), { properties: [] });
-  } while (behaviour.stale && !behaviour.broken && engine.transitions < end);
+  } while (behaviour.stale && !behaviour.broken && engine.transitions < end && !stopped());
   behaviour.freeze();
   return behaviour;
 }
 
 /** Steps up to which a search goes on, to learn more, that has become stale behind so many. */
 export function staleLimit(steps: number): number {
-  return Math.max(2 * steps, steps + STALE_STEPS);
+  return steps + Math.min(STALE_STEPS_MAX, Math.max(STALE_STEPS, steps));
 }
 
-/** Learns what agents do from random executions. */
-export function learn(engine: Engine): Behaviour {
+/** Learns what agents do from random executions; from more of them when a search so far has taken many steps. */
+export function learn(engine: Engine, searched = 0): Behaviour {
   const behaviour = new Behaviour(engine);
-  const random = new RandomScheduler(Random.seeded(LEARNING_SEED), LEARNING);
+  learnMore(engine, behaviour, searched);
+  return behaviour;
+}
+
+/**
+ * Learns more, after a search of `searched` steps: a search looks at one part of the space after the other, and meets
+ * late what random executions meet early.
+ */
+export function learnMore(engine: Engine, behaviour: Behaviour, searched: number): void {
+  const random = new RandomScheduler(Random.seeded(LEARNING_SEED + searched), LEARNING);
+  const steps = Math.min(LEARNING_STEPS_MAX, Math.max(LEARNING_STEPS, Math.floor(searched / LEARNING_SHARE)));
+  engine.recording = true;
   engine.chooser = random;
   let [before, after] = [behaviour.situation(), behaviour.situation()];
-  const end = engine.transitions + LEARNING_STEPS;
+  const end = engine.transitions + steps;
   while (engine.transitions < end && random.newExecution(engine)) {
     behaviour.begin(before);
     for (;;) {
@@ -277,8 +298,8 @@ export function learn(engine: Engine): Behaviour {
       behaviour.took(actor, before, after);
       [before, after] = [after, before];
     }
+    if (engine.depth === 0) return; // nobody can take a step
   }
-  return behaviour;
 }
 
 /** A scheduler that ends when `over` says so. */

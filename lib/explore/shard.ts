@@ -27,6 +27,7 @@ import { lowest } from "./scheduler.ts";
 import {
   canReduce,
   learn,
+  learnMore,
   preemptionBounds,
   type SearchOptions,
   type SearchResult,
@@ -87,12 +88,14 @@ function within(
 ): StateSearch {
   const { reductions = ALL_REDUCTIONS } = options;
   const reduces = bounds.preemptions === Infinity && reductions.persistentSets && canReduce(engine, reductions);
+  const begin = engine.transitions;
   for (let behaviour = reduces ? learn(engine) : undefined;;) {
     engine.recording = behaviour !== undefined;
     behaviour?.freeze();
     const { result, again } = once(engine, shard, bounds, found, options, behaviour);
     if (!again) return { result, acyclic: result.exhausted && behaviour?.acyclic === true };
     if (behaviour?.broken === true) behaviour = undefined;
+    else if (behaviour !== undefined) learnMore(engine, behaviour, engine.transitions - begin);
   }
 }
 
