@@ -195,7 +195,8 @@ export function serveShares<Spec>(build: (spec: Spec) => System): void {
     try {
       const request = JSON.stringify([data.spec, data.memoryModel, data.learning]);
       if (learned === undefined || request !== learnedFor) learned = learnFor(build(data.spec as Spec), data);
-      learnedFor = request;
+      // Who was stopped while learning knows less than the others, and must not go on with it.
+      learnedFor = isStopped(new Int32Array(data.control)) ? "" : request;
       scope.postMessage({ result: doShare(learned, data) });
     } catch (error) {
       stop(new Int32Array(data.control), STOPPED.INTERRUPTED);
