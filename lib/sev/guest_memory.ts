@@ -91,6 +91,18 @@ export class GuestMemory {
     else this.#cipher.encryptBytes(bytes, at);
   }
 
+  /** Reads `size` (1 to 8) bytes at byte `at`, at any alignment, as they are stored. */
+  loadStored(at: number, size: number): bigint {
+    let value = 0n;
+    for (let k = 0; k < size; k++) value |= BigInt(this.memory.u8[at + k]) << BigInt(8 * k);
+    return value;
+  }
+
+  /** The counterpart of {@linkcode GuestMemory.loadStored}. */
+  storeStored(at: number, size: number, value: bigint): void {
+    for (let k = 0; k < size; k++) this.memory.u8[at + k] = Number((value >> BigInt(8 * k)) & 0xffn);
+  }
+
   /**
    * Reads `size` (1 to 8) bytes at byte `at` as somebody sees them whose view of the page is not the one that it is stored
    * in: ciphertext of a private page, or what the guest's key makes of a shared one.

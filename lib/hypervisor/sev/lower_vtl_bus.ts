@@ -7,37 +7,23 @@
  *
  * @module
  */
-import { ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE } from "../../cpu/bus.ts";
+import { ACCESS_READ, ACCESS_WRITE } from "../../cpu/bus.ts";
 import type { Cpu } from "../../cpu/cpu.ts";
 import type { Insn } from "../../cpu/insn.ts";
-import { CpuState, EXIT_CPUID, EXIT_HYPERCALL, EXIT_MSR, STOP_AFTER } from "../../cpu/state.ts";
+import { CpuState, EXIT_CPUID, EXIT_HYPERCALL, EXIT_MSR } from "../../cpu/state.ts";
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { SEV_MSR } from "../../layout/sev/constants/msrs.ts";
 import { VMPL } from "../../layout/sev/constants/rmp.ts";
-import { NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
-import { SEV_STATUS_MSR } from "../../layout/sev/status.ts";
-import { VMCB_CONTROL } from "../../layout/sev/vmcb.ts";
 import { VMSA } from "../../layout/sev/vmsa.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/machine_memory.ts";
-import {
-  npfBits,
-  PERMISSION_READ,
-  PERMISSION_SUPERVISOR_EXECUTE,
-  PERMISSION_USER_EXECUTE,
-  PERMISSION_WRITE,
-  type Rmp,
-  RMP_CHECK,
-  type RmpCheck,
-} from "../../sev/rmp.ts";
-import { GuestBus, type GuestBusParts } from "../guest_bus.ts";
+import { type Rmp, RMP_CHECK } from "../../sev/rmp.ts";
 import { ATTENTION } from "../attention.ts";
-import { GUEST_ASID, type SevMachine } from "./machine.ts";
+import { EncryptedBus, type EncryptedBusParts, sevStatus } from "./encrypted_bus.ts";
 import { EXIT_AUTOMATIC, EXIT_VC, SevVpState, VIRTUAL_INTERRUPT } from "./state.ts";
 
 const EXIT = SevExitCode.values;
 const at = SevVpState.at;
 const cpuAt = CpuState.at;
-const npf = NPF_EXITINFO1.mask;
 const CLASS_SHIFT = 4;
 
 /** Bit of a guest-physical address that Hyper-V chooses as virtual top of memory on SNP. */
@@ -47,26 +33,15 @@ const VTOM_GPN = 2 ** (VTOM_BIT - PAGE_SHIFT);
 /** Guest page numbers in the high word of an address. */
 const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
 
-/** What a bus of a guest below a paravisor is made from. */
-export interface LowerVtlBusParts extends GuestBusParts {
-  readonly sev: SevMachine;
-}
-
 /** See the module's description. */
-export class LowerVtlBus extends GuestBus {
-  readonly #sev: SevMachine;
+export class LowerVtlBus extends EncryptedBus {
   readonly #rmp: Rmp;
-  readonly #state: number;
-  readonly #vmcb: number;
 
   /** A bus made from `parts`; the machine must have an RMP. */
-  constructor(parts: LowerVtlBusParts) {
+  constructor(parts: EncryptedBusParts) {
     super(parts);
     if (parts.sev.rmp === undefined) throw new TypeError("A paravisor needs an RMP");
-    this.#sev = parts.sev;
     this.#rmp = parts.sev.rmp;
-    this.#state = parts.sev.vpState(parts.vp);
-    this.#vmcb = parts.sev.vmcb(parts.vp);
   }
 
   // --- Memory -------------------------------------------------------------------------------------------------------
@@ -79,23 +54,9 @@ export class LowerVtlBus extends GuestBus {
       // The local APIC, which VMPL0 emulates, and pages that it lays over the guest's memory.
       if (offset !== page * PAGE_SIZE) return offset < 0 ? -1 : offset;
     }
-    if (!this.#sev.isRam(page) || this.#check(page, access, shared) !== RMP_CHECK.PASS) return -1;
+    if (!this.sev.isRam(page) || this.check(page, access, shared) !== RMP_CHECK.PASS) return -1;
     // A shared read of an assigned page is not refused, but what is there is ciphertext.
     return shared && this.#rmp.isAssigned(this.processor.port, page) ? -1 : page * PAGE_SIZE;
-  }
-
-  /** The RMP's answer to an access to RAM. */
-  #check(page: number, access: number, shared: boolean): RmpCheck {
-    const { port, cpu } = this.processor;
-    if (shared) return (access & ACCESS_WRITE) === 0 ? RMP_CHECK.PASS : this.#rmp.checkGuestSharedWrite(port, page);
-    let permissions = 0;
-    if (access & ACCESS_READ) permissions |= PERMISSION_READ;
-    if (access & ACCESS_WRITE) permissions |= PERMISSION_WRITE;
-    if (access & ACCESS_EXECUTE) {
-      permissions |= cpu.cpl === 3 ? PERMISSION_USER_EXECUTE : PERMISSION_SUPERVISOR_EXECUTE;
-    }
-    const vmpl = this.#sev.memory.u32[(this.#state + at.vmpl) >>> 2];
-    return this.#rmp.checkGuestPrivate(port, page, page, { asid: GUEST_ASID, vmpl, permissions });
   }
 
   override mmioRead(cpu: Cpu, gpaLo: number, gpaHi: number, size: number, access: number = ACCESS_READ): void {
@@ -103,8 +64,8 @@ export class LowerVtlBus extends GuestBus {
     if (offset < 0) return this.deviceRead(cpu, gpaLo, gpaHi, size, access);
     const { port } = this.processor;
     cpu.v64[0] = this.#isAlien(gpaLo, gpaHi)
-      ? this.#sev.guestMemory.loadAlien(port, offset, size)
-      : loadBytes(this.#sev.memory.u8, offset, size);
+      ? this.sev.guestMemory.loadAlien(port, offset, size)
+      : this.sev.guestMemory.loadStored(offset, size);
   }
 
   override mmioWrite(cpu: Cpu, gpaLo: number, gpaHi: number, size: number): void {
@@ -112,7 +73,7 @@ export class LowerVtlBus extends GuestBus {
     const offset = this.#admit(cpu, gpaLo, gpaHi, ACCESS_WRITE);
     if (offset < 0) return this.deviceWrite(cpu, gpaLo, gpaHi, size);
     // Another processor has made the page accessible since `page` refused it.
-    for (let k = 0; k < size; k++) this.#sev.memory.u8[offset + k] = Number((value >> BigInt(8 * k)) & 0xffn);
+    this.sev.guestMemory.storeStored(offset, size, value);
   }
 
   /** Whether the access sees another view of the page than the one that is stored. */
@@ -128,49 +89,20 @@ export class LowerVtlBus extends GuestBus {
     const gpn = (gpaLo >>> PAGE_SHIFT) + (gpaHi >>> 0) * GPN_HIGH_FACTOR;
     const shared = gpn >= VTOM_GPN;
     const page = shared ? gpn - VTOM_GPN : gpn;
-    if (!this.#sev.isRam(page) || (!shared && gpn === this.processor.apic.mmioPage && !this.parts.recorded)) return -1;
-    const check = this.#check(page, access, shared);
+    if (!this.sev.isRam(page) || (!shared && gpn === this.processor.apic.mmioPage && !this.parts.recorded)) return -1;
+    const check = this.check(page, access, shared);
     if (check === RMP_CHECK.PASS) return page * PAGE_SIZE + (gpaLo & (PAGE_SIZE - 1));
     const gpa = (BigInt(gpaHi >>> 0) << 32n) | BigInt(gpaLo >>> 0);
     if (check === RMP_CHECK.NOT_VALIDATED) {
       this.setExit(EXIT.PAGE_NOT_VALIDATED, 0n, gpa);
       cpu.leave(EXIT_VC);
     } else {
-      const bits = npfBits(check, !shared) | npf.present | npf.user | (table ? npf.table_walk : npf.final_gpa) |
-        (access === ACCESS_WRITE ? npf.write : 0n) | (access === ACCESS_EXECUTE ? npf.fetch : 0n);
-      this.setExit(EXIT.NPF, bits, gpa);
-      cpu.leave(EXIT_AUTOMATIC);
+      this.leaveToNestedFault(cpu, check, gpa, { access, encrypted: !shared, table });
     }
     return -1;
   }
 
   // --- Events -------------------------------------------------------------------------------------------------------
-
-  /** Notes an event that the processor's own exit record does not describe. */
-  setExit(code: number, info1: bigint, info2: bigint): void {
-    const { memory } = this.#sev;
-    memory.i32[(this.#state + at.exit_code) >>> 2] = code;
-    memory.u64[(this.#state + at.exit_info_1) >>> 3] = info1;
-    memory.u64[(this.#state + at.exit_info_2) >>> 3] = info2;
-  }
-
-  /** Whether the VMCB, which the host writes, intercepts the event with this exit code. */
-  intercepted(code: number): boolean {
-    const word = this.#sev.memory.u32[((this.#vmcb + VMCB_CONTROL.at.intercepts) >>> 2) + (code >>> 5)];
-    return (word >>> (code & 31) & 1) !== 0;
-  }
-
-  /** An instruction that is intercepted and not automatic. */
-  intercepts(cpu: Cpu, code: number): boolean {
-    if (!this.intercepted(code)) return false;
-    this.setExit(code, 0n, 0n);
-    cpu.exit(EXIT_VC);
-    return true;
-  }
-
-  override interceptsException(vector: number): boolean {
-    return this.intercepted(EXIT.EXCP0 + vector);
-  }
 
   /** VMGEXIT leaves behind the instruction; VMMCALL is intercepted; VMCALL is another vendor's. */
   override hypercall(cpu: Cpu, i: Insn): boolean {
@@ -179,9 +111,7 @@ export class LowerVtlBus extends GuestBus {
       cpu.exit(EXIT_HYPERCALL);
       return true;
     }
-    this.setExit(EXIT.VMGEXIT, 0n, 0n);
-    cpu.s32[cpuAt.exit_reason >>> 2] = EXIT_AUTOMATIC;
-    cpu.stop |= STOP_AFTER;
+    this.leaveAfter(cpu, EXIT.VMGEXIT, 0n);
     return true;
   }
 
@@ -191,7 +121,7 @@ export class LowerVtlBus extends GuestBus {
 
   override rdmsr(cpu: Cpu, msr: number): boolean {
     if (msr >>> 0 === SEV_MSR.SEV_STATUS) {
-      cpu.v64[0] = this.#status;
+      cpu.v64[0] = sevStatus(this.#features);
       return true;
     }
     this.#leaveToMsr(cpu, msr, 0);
@@ -211,13 +141,11 @@ export class LowerVtlBus extends GuestBus {
     cpu.exit(EXIT_MSR);
   }
 
-  /** SEV_STATUS: the features of the VMSA that runs, with SEV and SEV-ES below them. */
-  get #status(): bigint {
-    const { u32, u64 } = this.#sev.memory;
-    const vmsa = u32[(this.#state + at.vmsa) >>> 2];
-    const { sev_enabled, es_enabled } = SEV_STATUS_MSR.mask;
-    const features = u64[(vmsa + VMSA.at.sev_features) >>> 3];
-    return (features << BigInt(SEV_STATUS_MSR.shift.snp_enabled)) | sev_enabled | es_enabled;
+  /** SEV_FEATURES of the VMSA that runs. */
+  get #features(): bigint {
+    const { u32, u64 } = this.sev.memory;
+    const vmsa = u32[(this.sevState + at.vmsa) >>> 2];
+    return u64[(vmsa + VMSA.at.sev_features) >>> 3];
   }
 
   // --- Interrupts ---------------------------------------------------------------------------------------------------
@@ -228,13 +156,13 @@ export class LowerVtlBus extends GuestBus {
    */
   override acceptInterrupt(cpu: Cpu): number {
     const { port, apic } = this.processor;
-    const word = (this.#state + at.virtual_interrupt) >>> 2;
-    const { u32 } = this.#sev.memory;
+    const word = (this.sevState + at.virtual_interrupt) >>> 2;
+    const { u32 } = this.sev.memory;
     // Cleared before the look at what is requested, so that a later request is seen again.
     port.and32(this.processor.cpuState + cpuAt.attention, ~ATTENTION.VTL0_INTERRUPT);
     const { PENDING, DELIVERED, VECTOR } = VIRTUAL_INTERRUPT;
     // VTL1 takes no interrupts of VTL0, which wait until it has returned.
-    if (u32[(this.#state + at.vmpl) >>> 2] !== VMPL.VTL0) return -1;
+    if (u32[(this.sevState + at.vmpl) >>> 2] !== VMPL.VTL0) return -1;
     const offered = u32[word];
     const known = (offered & (PENDING | DELIVERED)) === 0 ? -1 : offered & VECTOR;
     if (apic.extIntPending || apic.highestOffered() > known) {
@@ -247,11 +175,4 @@ export class LowerVtlBus extends GuestBus {
     u32[word] = (offered & VECTOR) | DELIVERED;
     return offered & VECTOR;
   }
-}
-
-/** Reads `size` bytes. */
-function loadBytes(bytes: Uint8Array, offset: number, size: number): bigint {
-  let value = 0n;
-  for (let k = 0; k < size; k++) value |= BigInt(bytes[offset + k]) << BigInt(8 * k);
-  return value;
 }

@@ -8,42 +8,25 @@
  *
  * @module
  */
-import {
-  ACCESS_EXECUTE,
-  ACCESS_READ,
-  ACCESS_SHARED,
-  ACCESS_WRITE,
-  PAGE_PVALIDATE,
-  PAGE_RMPADJUST,
-} from "../../cpu/bus.ts";
+import { ACCESS_READ, ACCESS_SHARED, ACCESS_WRITE, PAGE_PVALIDATE, PAGE_RMPADJUST } from "../../cpu/bus.ts";
 import type { Cpu } from "../../cpu/cpu.ts";
 import { VECTOR_GP, VECTOR_UD, VECTOR_VC } from "../../cpu/faults.ts";
 import type { Insn } from "../../cpu/insn.ts";
-import { CpuState, FLAG_CF, RAX, RCX, RDX, STOP_AFTER } from "../../cpu/state.ts";
+import { FLAG_CF, RAX, RCX, RDX } from "../../cpu/state.ts";
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { SEV_MSR } from "../../layout/sev/constants/msrs.ts";
 import { VMPL } from "../../layout/sev/constants/rmp.ts";
 import { NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
-import { SEV_STATUS_MSR } from "../../layout/sev/status.ts";
 import { VMCB_CONTROL } from "../../layout/sev/vmcb.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/machine_memory.ts";
-import {
-  npfBits,
-  PERMISSION_READ,
-  PERMISSION_SUPERVISOR_EXECUTE,
-  PERMISSION_USER_EXECUTE,
-  PERMISSION_WRITE,
-  RMP_CHECK,
-  type RmpCheck,
-} from "../../sev/rmp.ts";
+import { npfBits, RMP_CHECK, type RmpCheck } from "../../sev/rmp.ts";
 import { ATTENTION } from "../attention.ts";
-import { GuestBus, type GuestBusParts } from "../guest_bus.ts";
-import { C_BIT, GUEST_ASID, type SevMachine } from "./machine.ts";
+import { EncryptedBus, type EncryptedBusParts, sevStatus } from "./encrypted_bus.ts";
+import { C_BIT, GUEST_ASID } from "./machine.ts";
 import { EXIT_AUTOMATIC, EXIT_VC, SevVpState } from "./state.ts";
 
 const EXIT = SevExitCode.values;
 const at = SevVpState.at;
-const cpuAt = CpuState.at;
 const vmcbAt = VMCB_CONTROL.at;
 const npf = NPF_EXITINFO1.mask;
 
@@ -54,39 +37,30 @@ const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
 const OFFSET_MASK = PAGE_SIZE - 1;
 
 /** What a bus of an encrypted guest is made from. */
-export interface SevBusParts extends GuestBusParts {
-  readonly sev: SevMachine;
+export interface SevBusParts extends EncryptedBusParts {
   /** MSRs that the guest accesses without an exit: what the host's MSR permission map lets through. */
   readonly passedMsrs: ReadonlySet<number>;
 }
 
 /** The bus of an encrypted guest. */
-export class SevBus extends GuestBus {
-  readonly #sev: SevMachine;
-  readonly #vp: number;
-  readonly #state: number;
-  readonly #vmcb: number;
+export class SevBus extends EncryptedBus {
   readonly #passed: ReadonlySet<number>;
 
   /** A bus made from `parts`. */
   constructor(parts: SevBusParts) {
     super(parts);
-    this.#sev = parts.sev;
-    this.#vp = parts.vp;
-    this.#state = parts.sev.vpState(parts.vp);
-    this.#vmcb = parts.sev.vmcb(parts.vp);
     this.#passed = parts.passedMsrs;
   }
 
   // --- Memory -------------------------------------------------------------------------------------------------------
 
   override page(gpn: number, access: number): number {
-    if (!this.#sev.isRam(gpn)) return -1;
+    if (!this.sev.isRam(gpn)) return -1;
     const { port } = this.processor;
-    const { guestMemory, rmp } = this.#sev;
+    const { guestMemory, rmp } = this.sev;
     const shared = (access & ACCESS_SHARED) !== 0;
     if (rmp !== undefined) {
-      const check = this.#check(gpn, access, shared);
+      const check = this.check(gpn, access, shared);
       // A shared read of an assigned page is not refused, but what is there is ciphertext.
       const readable = check === RMP_CHECK.PASS && !(shared && rmp.isAssigned(port, gpn));
       return readable ? gpn * PAGE_SIZE : -1;
@@ -95,55 +69,27 @@ export class SevBus extends GuestBus {
     if ((access & ACCESS_WRITE) === 0) return -1;
     guestMemory.changeView(port, gpn, !shared);
     this.processor.cpu.flushTlb();
-    this.processor.partition.signalAll(port, this.#vp, ATTENTION.FLUSH_TLB);
+    this.processor.partition.signalAll(port, this.parts.vp, ATTENTION.FLUSH_TLB);
     return gpn * PAGE_SIZE;
-  }
-
-  /** The RMP's answer to an access to RAM. */
-  #check(gpn: number, access: number, shared: boolean): RmpCheck {
-    const rmp = this.#sev.rmp;
-    const { port, cpu } = this.processor;
-    if (rmp === undefined) return RMP_CHECK.PASS;
-    if (shared) return (access & ACCESS_WRITE) === 0 ? RMP_CHECK.PASS : rmp.checkGuestSharedWrite(port, gpn);
-    let permissions = 0;
-    if (access & ACCESS_READ) permissions |= PERMISSION_READ;
-    if (access & ACCESS_WRITE) permissions |= PERMISSION_WRITE;
-    if (access & ACCESS_EXECUTE) {
-      permissions |= cpu.cpl === 3 ? PERMISSION_USER_EXECUTE : PERMISSION_SUPERVISOR_EXECUTE;
-    }
-    return rmp.checkGuestPrivate(port, gpn, gpn, { asid: GUEST_ASID, vmpl: this.#vmpl, permissions });
-  }
-
-  get #vmpl(): number {
-    return this.#sev.memory.u32[(this.#state + at.vmpl) >>> 2];
   }
 
   override mmioRead(cpu: Cpu, gpaLo: number, gpaHi: number, size: number, access: number = ACCESS_READ): void {
     if (!this.#admit(cpu, gpaLo, gpaHi, access)) return;
-    const { guestMemory } = this.#sev;
+    const { guestMemory } = this.sev;
     const { port } = this.processor;
     // RAM whose storage is of the other view; a page that became accessible meanwhile is simply read.
     const alien = guestMemory.isPrivate(port, gpaLo >>> PAGE_SHIFT) === ((gpaHi & C_BIT_HIGH) === 0);
-    cpu.v64[0] = alien ? guestMemory.loadAlien(port, gpaLo >>> 0, size) : this.#load(gpaLo >>> 0, size);
+    cpu.v64[0] = alien ? guestMemory.loadAlien(port, gpaLo >>> 0, size) : guestMemory.loadStored(gpaLo >>> 0, size);
   }
 
   override mmioWrite(cpu: Cpu, gpaLo: number, gpaHi: number, size: number): void {
     const value = cpu.v64[0];
     if (!this.#admit(cpu, gpaLo, gpaHi, ACCESS_WRITE)) return;
-    const { guestMemory } = this.#sev;
+    const { guestMemory } = this.sev;
     const { port } = this.processor;
     const alien = guestMemory.isPrivate(port, gpaLo >>> PAGE_SHIFT) === ((gpaHi & C_BIT_HIGH) === 0);
     if (alien) guestMemory.storeAlien(port, gpaLo >>> 0, size, value);
-    else {for (let k = 0; k < size; k++) {
-        this.#sev.memory.u8[(gpaLo >>> 0) + k] = Number((value >> BigInt(8 * k)) & 0xffn);
-      }}
-  }
-
-  /** Reads RAM that is stored as the reader sees it. */
-  #load(offset: number, size: number): bigint {
-    let value = 0n;
-    for (let k = 0; k < size; k++) value |= BigInt(this.#sev.memory.u8[offset + k]) << BigInt(8 * k);
-    return value;
+    else guestMemory.storeStored(gpaLo >>> 0, size, value);
   }
 
   /** Whether an access that `page` refused may go on byte by byte; otherwise the guest leaves or takes a #VC. */
@@ -153,14 +99,12 @@ export class SevBus extends GuestBus {
     const gpn = (gpaLo >>> PAGE_SHIFT) + ((gpaHi & ~C_BIT_HIGH) >>> 0) * GPN_HIGH_FACTOR;
     const encrypted = (gpaHi & C_BIT_HIGH) !== 0;
     // The nested entry of device memory has a reserved bit set: that fault is the guest's to handle (a9).
-    if (!this.#sev.isRam(gpn)) return this.#raiseVc(cpu, EXIT.NPF);
-    const check = this.#check(gpn, access, !encrypted);
+    if (!this.sev.isRam(gpn)) return this.#raiseVc(cpu, EXIT.NPF);
+    const check = this.check(gpn, access, !encrypted);
     if (check === RMP_CHECK.PASS) return true;
     if (check === RMP_CHECK.NOT_VALIDATED) return this.#raiseVc(cpu, EXIT.PAGE_NOT_VALIDATED);
-    const bits = npfBits(check, encrypted) | npf.present | npf.user | (table ? npf.table_walk : npf.final_gpa) |
-      (access === ACCESS_WRITE ? npf.write : 0n) | (access === ACCESS_EXECUTE ? npf.fetch : 0n);
-    this.setExit(EXIT.NPF, bits, BigInt(gpn) << BigInt(PAGE_SHIFT) | BigInt(gpaLo & OFFSET_MASK));
-    cpu.leave(EXIT_AUTOMATIC);
+    const gpa = BigInt(gpn) << BigInt(PAGE_SHIFT) | BigInt(gpaLo & OFFSET_MASK);
+    this.leaveToNestedFault(cpu, check, gpa, { access, encrypted, table });
     return false;
   }
 
@@ -172,54 +116,25 @@ export class SevBus extends GuestBus {
       return false;
     }
     // It may be an access of an event's delivery: the two together make what two faults make.
-    this.#sev.memory.u32[(this.#state + at.exceptions) >>> 2]++;
+    this.sev.memory.u32[(this.sevState + at.exceptions) >>> 2]++;
     cpu.raise(VECTOR_VC, code);
   }
 
   // --- Events -------------------------------------------------------------------------------------------------------
 
-  /** Notes what happened, for the exit or the #VC that follows. */
-  setExit(code: number, info1: bigint, info2: bigint): void {
-    const { memory } = this.#sev;
-    memory.i32[(this.#state + at.exit_code) >>> 2] = code;
-    memory.u64[(this.#state + at.exit_info_1) >>> 3] = info1;
-    memory.u64[(this.#state + at.exit_info_2) >>> 3] = info2;
-  }
-
-  /** Whether the VMCB intercepts the event with this exit code. */
-  intercepted(code: number): boolean {
-    const word = this.#sev.memory.u32[((this.#vmcb + vmcbAt.intercepts) >>> 2) + (code >>> 5)];
-    return (word >>> (code & 31) & 1) !== 0;
-  }
-
-  /** An instruction that is intercepted and not automatic: the guest takes a #VC. */
-  intercepts(cpu: Cpu, code: number): boolean {
-    if (!this.intercepted(code)) return false;
-    this.setExit(code, 0n, 0n);
-    cpu.exit(EXIT_VC);
-    return true;
-  }
-
-  /** Ends the guest's turn behind the instruction. */
-  #leaveAfter(cpu: Cpu, code: number, info1: bigint): void {
-    this.setExit(code, info1, 0n);
-    cpu.s32[cpuAt.exit_reason >>> 2] = EXIT_AUTOMATIC;
-    cpu.stop |= STOP_AFTER;
-  }
-
   /** A write trap: the register has its new value already (a11). */
   override wrote(cpu: Cpu, code: number, low: number): void {
-    if (this.intercepted(code)) this.#leaveAfter(cpu, code, BigInt(low >>> 0));
+    if (this.intercepted(code)) this.leaveAfter(cpu, code, BigInt(low >>> 0));
   }
 
   override hlt(cpu: Cpu): void {
-    this.#leaveAfter(cpu, EXIT.HLT, 0n);
+    this.leaveAfter(cpu, EXIT.HLT, 0n);
   }
 
   /** VMGEXIT always leaves; VMMCALL is #UD unless it is intercepted, and then a #VC; VMCALL is another vendor's. */
   override hypercall(cpu: Cpu, i: Insn): boolean {
     if (i.rep !== 0) {
-      this.#leaveAfter(cpu, EXIT.VMGEXIT, 0n);
+      this.leaveAfter(cpu, EXIT.VMGEXIT, 0n);
       return true;
     }
     return i.mnemonic === "vmmcall" && this.intercepts(cpu, EXIT.VMMCALL);
@@ -253,10 +168,10 @@ export class SevBus extends GuestBus {
   override rdmsr(cpu: Cpu, msr: number): boolean {
     switch (msr >>> 0) {
       case SEV_MSR.SEV_STATUS:
-        cpu.v64[0] = this.#status;
+        cpu.v64[0] = sevStatus(this.sev.features);
         return true;
       case SEV_MSR.SEV_ES_GHCB:
-        cpu.v64[0] = this.processor.port.load64(this.#vmcb + vmcbAt.ghcb_gpa);
+        cpu.v64[0] = this.processor.port.load64(this.vmcb + vmcbAt.ghcb_gpa);
         return true;
     }
     this.#raiseMsr(cpu);
@@ -266,7 +181,7 @@ export class SevBus extends GuestBus {
   /** A write of the GHCB MSR changes the VMCB and nothing else (a15). */
   override wrmsr(cpu: Cpu, msr: number): boolean {
     if (msr >>> 0 === SEV_MSR.SEV_STATUS) return false;
-    if (msr >>> 0 === SEV_MSR.SEV_ES_GHCB) this.processor.port.store64(this.#vmcb + vmcbAt.ghcb_gpa, cpu.v64[0]);
+    if (msr >>> 0 === SEV_MSR.SEV_ES_GHCB) this.processor.port.store64(this.vmcb + vmcbAt.ghcb_gpa, cpu.v64[0]);
     else this.#raiseMsr(cpu);
     return true;
   }
@@ -276,21 +191,11 @@ export class SevBus extends GuestBus {
     cpu.exit(EXIT_VC);
   }
 
-  /** SEV_STATUS: the features, with SEV and SEV-ES below them. */
-  get #status(): bigint {
-    const { sev_enabled, es_enabled } = SEV_STATUS_MSR.mask;
-    return (this.#sev.features << BigInt(SEV_STATUS_MSR.shift.snp_enabled)) | sev_enabled | es_enabled;
-  }
-
-  // --- Exceptions and interrupts ------------------------------------------------------------------------------------
-
-  override interceptsException(vector: number): boolean {
-    return this.intercepted(EXIT.EXCP0 + vector);
-  }
+  // --- Interrupts ---------------------------------------------------------------------------------------------------
 
   /** The guest is interruptible: it leaves, for the host to inject what waits. */
   override acceptInterrupt(cpu: Cpu): number {
-    const window = this.#sev.memory.u32[(this.#state + at.window) >>> 2] !== 0;
+    const window = this.sev.memory.u32[(this.sevState + at.window) >>> 2] !== 0;
     this.setExit(window ? EXIT.VINTR : EXIT.INTR, 0n, 0n);
     cpu.exit(EXIT_AUTOMATIC);
     return -1;
@@ -300,12 +205,12 @@ export class SevBus extends GuestBus {
 
   /** An instruction on the RMP entry of guest page `gpn`. */
   pageInstruction(cpu: Cpu, instruction: number, gpn: number, encrypted: boolean): void {
-    const { rmp } = this.#sev;
+    const { rmp } = this.sev;
     if (rmp === undefined) cpu.raise(VECTOR_UD);
     const { port } = this.processor;
-    const vmpl = this.#vmpl;
+    const vmpl = this.vmpl;
     const asid = GUEST_ASID;
-    if (!this.#sev.isRam(gpn)) {
+    if (!this.sev.isRam(gpn)) {
       this.#raiseVc(cpu, EXIT.NPF);
       return;
     }
@@ -337,7 +242,7 @@ export class SevBus extends GuestBus {
   /** Permissions were taken away: no processor may go on with a translation that has them. */
   #flushAll(cpu: Cpu): void {
     cpu.flushTlb();
-    this.processor.partition.signalAll(this.processor.port, this.#vp, ATTENTION.FLUSH_TLB);
+    this.processor.partition.signalAll(this.processor.port, this.parts.vp, ATTENTION.FLUSH_TLB);
   }
 
   /** Whether a failed check ends the instruction: with an automatic exit, or a #VC. */
