@@ -3,8 +3,7 @@
  * and checked on the way in (AMD64 Architecture Programmer's Manual volume 2, sections 15.5.1 and 15.35.8; sev.md a1 to a6,
  * a20, a21).
  *
- * Not modelled: shadow stacks, last-branch records, sampling; YMM
- * halves are zero, because the processor has no AVX.
+ * Not modelled: shadow stacks, last-branch records, sampling; YMM halves are zero, because the processor has no AVX.
  *
  * @module
  */
@@ -26,7 +25,7 @@ import { SEV_FEATURES, SEV_SEGMENT, unpackSegmentAttributes, V_INTR_CTRL, VMSA }
 import type { MachineMemory } from "../memory/machine_memory.ts";
 import * as wasm from "../memory/wasm_code.ts";
 import { WasmCode } from "../memory/wasm_code.ts";
-import { nextNonce } from "./register_protection.ts";
+import { maskQwords, nextNonce } from "./register_protection.ts";
 
 const cpu = CpuState.at;
 const vmsa = VMSA.at;
@@ -219,35 +218,28 @@ function clearAbove(state: wasm.I32, register: number): wasm.Code {
   ];
 }
 
-/** Saves the processor's state at byte `state` into the VMSA at byte `page`; `protect` lists the protected quadwords. */
+/**
+ * Saves the processor's state at byte `state` into the VMSA at byte `page`.
+ *
+ * @param protect Quadwords that are stored XORed, each time with a nonce that has not been used before.
+ */
 export function saveVmsa(memory: MachineMemory, state: number, page: number, protect: readonly number[] = []): void {
+  if (protect.length === 0) return SAVE.on(memory)(state, page);
+  const { i32, u64 } = memory;
+  const nonce = (page + vmsa.reg_prot_nonce) >>> 3;
+  // What the save leaves alone must not stay covered by the old nonce.
+  maskQwords(i32, page, protect);
   SAVE.on(memory)(state, page);
-  if (protect.length > 0) coverRegisters(memory, page, protect);
-}
-
-/** XORs the protected quadwords with a nonce that has not been used before. */
-function coverRegisters(memory: MachineMemory, page: number, protect: readonly number[]): void {
-  const { u64 } = memory;
-  const nonce = nextNonce(u64[(page + vmsa.reg_prot_nonce) / 8]);
-  u64[(page + vmsa.reg_prot_nonce) / 8] = nonce;
-  for (let k = 0; k < protect.length; k++) u64[(page + protect[k]) / 8] ^= nonce;
+  u64[nonce] = nextNonce(u64[nonce]);
+  maskQwords(i32, page, protect);
 }
 
 /**
- * Loads the processor's state at byte `state` from the VMSA at byte `page`, which has been checked. The caller drops the
- * processor's caches as far as they depend on what has changed.
+ * Loads the processor's state at byte `state` from the VMSA at byte `page`, which has been checked and whose registers are
+ * plain. The caller drops the processor's caches as far as they depend on what has changed.
  */
-export function loadVmsa(memory: MachineMemory, state: number, page: number, protect: readonly number[] = []): void {
-  if (protect.length > 0) xorRegisters(memory, page, protect);
+export function loadVmsa(memory: MachineMemory, state: number, page: number): void {
   LOAD.on(memory)(state, page);
-  if (protect.length > 0) xorRegisters(memory, page, protect);
-}
-
-/** XORs the protected quadwords with the nonce that they are stored with. */
-function xorRegisters(memory: MachineMemory, page: number, protect: readonly number[]): void {
-  const { u64 } = memory;
-  const nonce = u64[(page + vmsa.reg_prot_nonce) / 8];
-  for (let k = 0; k < protect.length; k++) u64[(page + protect[k]) / 8] ^= nonce;
 }
 
 /** Bits of CR3's high half above the physical address, the C bit excepted. */
@@ -280,18 +272,10 @@ const FEATURES_HIGH: number = FEATURES_DEFINED.reduce((mask, name) => mask | SEV
 const INJECTIONS: number = SEV_FEATURES.low.restricted_injection | SEV_FEATURES.low.alternate_injection;
 
 /**
- * Why VMRUN of the VMSA at byte `page` fails with exit code INVALID, in one line; undefined when it does not.
- *
- * @param protect The quadwords that are stored XORed.
+ * Why VMRUN of the VMSA at byte `page`, whose registers are plain, fails with exit code INVALID, in one line; undefined when
+ * it does not.
  */
-export function invalidVmsa(memory: MachineMemory, page: number, protect: readonly number[] = []): string | undefined {
-  if (protect.length > 0) xorRegisters(memory, page, protect);
-  const reason = invalidPlain(memory, page);
-  if (protect.length > 0) xorRegisters(memory, page, protect);
-  return reason;
-}
-
-function invalidPlain({ i32 }: MachineMemory, page: number): string | undefined {
+export function invalidVmsa({ i32 }: MachineMemory, page: number): string | undefined {
   const efer = low(i32, page + vmsa.efer);
   const cr0 = low(i32, page + vmsa.cr0);
   const cr4 = low(i32, page + vmsa.cr4);

@@ -13,7 +13,6 @@ import {
   EVENT_HAS_ERROR,
   EVENT_TYPE_EXCEPTION,
   EVENT_TYPE_SHIFT,
-  EVENT_TYPE_SOFTWARE,
   EVENT_VALID,
   EXIT_CPUID,
   EXIT_EXCEPTION,
@@ -31,26 +30,31 @@ import {
   SHADOW_STI,
 } from "../../cpu/state.ts";
 import { ACCESS_EXECUTE } from "../../cpu/bus.ts";
-import { VECTOR_BP, VECTOR_OF } from "../../cpu/faults.ts";
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { SEV_EXCEPTION } from "../../layout/sev/constants/instructions.ts";
 import { VMPL } from "../../layout/sev/constants/rmp.ts";
 import { IOIO_EXITINFO1, NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
 import { VMCB_CONTROL, VMCB_INT_STATE } from "../../layout/sev/vmcb.ts";
-import { EVENT_INJ, EventInjType, V_INTR_CTRL, VMSA } from "../../layout/sev/vmsa.ts";
+import { EVENT_INJ, V_INTR_CTRL, VMSA } from "../../layout/sev/vmsa.ts";
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import { step, type StepId } from "../../memory/steps.ts";
-import { maskQwords, nextNonce, protectedQwords } from "../../sev/register_protection.ts";
-import { invalidVmsa, isBusy, loadVmsa, saveVmsa } from "../../sev/vmsa.ts";
+import { maskQwords, protectedQwords } from "../../sev/register_protection.ts";
+import { invalidVmsa, isBusy, saveVmsa } from "../../sev/vmsa.ts";
 import { ATTENTION } from "../attention.ts";
-import { type ProcessorParts, VirtualProcessor } from "../virtual_processor.ts";
 import { EXIT_KIND, type ExitKindNumber } from "../vp_state.ts";
+import {
+  EncryptedVp,
+  type EncryptedVpParts,
+  handOver,
+  isInjectable,
+  loadRegisters,
+  namedVmsa,
+  storeInterruptedEvent,
+} from "./encrypted_vp.ts";
 import type { LowerVtlBus } from "./lower_vtl_bus.ts";
-import { GUEST_ASID, type SevMachine } from "./machine.ts";
-import { EXIT_AUTOMATIC, EXIT_VC, SevVpState, TURN, VIEW, VIRTUAL_INTERRUPT } from "./state.ts";
+import { EXIT_AUTOMATIC, EXIT_VC, SevVpState, TURN, VIRTUAL_INTERRUPT } from "./state.ts";
 
 const EXIT = SevExitCode.values;
-const TYPE = EventInjType.values;
 const at = SevVpState.at;
 const cpuAt = CpuState.at;
 const vmcbAt = VMCB_CONTROL.at;
@@ -65,57 +69,24 @@ const VECTOR_HIGH = V_INTR_CTRL.high.v_intr_vector;
 const PRIORITY_SHIFT = V_INTR_CTRL.shift.v_intr_prio;
 const CLASS_SHIFT = 4;
 const EVENT = EVENT_INJ.low;
-/** Registers on which translations depend, as words of the state. */
-const CR0 = cpuAt.cr0 >>> 2;
-const CR3 = cpuAt.cr3 >>> 2;
-const CR4 = cpuAt.cr4 >>> 2;
-const EFER = cpuAt.efer >>> 2;
 const PORT_SHIFT = IOIO_EXITINFO1.shift.port;
 const SIZE_SHIFT = IOIO_EXITINFO1.shift.size8;
 
 /** What such a processor is put together from. */
-export interface VmplVpParts extends Omit<ProcessorParts, "steps" | "haltIntercept" | "bus"> {
-  readonly bus: LowerVtlBus;
-  readonly sev: SevMachine;
+export interface VmplVpParts extends EncryptedVpParts<LowerVtlBus> {
   /** Which quadwords of VMSAs are stored XORed with their nonce. */
   readonly tweakBitmap: Uint8Array;
-  /** The processor has left for the host: wakes whoever executes it. */
-  readonly onExit: () => void;
 }
 
 /** See the module's description. */
-export class VmplVp extends VirtualProcessor {
-  readonly bus: LowerVtlBus;
-  readonly sev: SevMachine;
-  /** Byte offset of its {@linkcode SevVpState}. */
-  readonly sevState: number;
-  /** Byte offset of its VMCB. */
-  readonly vmcb: number;
+export class VmplVp extends EncryptedVp<LowerVtlBus> {
   /** Quadwords of VMSAs that are stored XORed. */
   readonly protect: readonly number[];
-  /** The processor has left for the host. */
-  readonly onExit: () => void;
 
   /** Processor `index` over the agent block at byte offset `block`. */
   constructor(index: number, block: number, parts: VmplVpParts) {
-    const steps = { exit: RUN, hypercall: RUN, deliverable: RUN, apicEoi: RUN };
-    super(index, block, { ...parts, steps, haltIntercept: true });
-    this.bus = parts.bus;
-    this.sev = parts.sev;
-    this.sevState = parts.sev.vpState(index);
-    this.vmcb = parts.sev.vmcb(index);
+    super(index, block, parts, RUN);
     this.protect = protectedQwords(parts.tweakBitmap);
-    this.onExit = parts.onExit;
-  }
-
-  /** Whose turn it is, TURN.HOST or TURN.GUEST. */
-  get turn(): number {
-    return this.port.load32(this.sevState + at.turn);
-  }
-
-  /** Byte offset of the VMSA that was entered last. */
-  get enteredVmsa(): number {
-    return this.memory.u32[(this.sevState + at.vmsa) >>> 2];
   }
 
   /**
@@ -125,12 +96,7 @@ export class VmplVp extends VirtualProcessor {
   saveRegisters(page: number): void {
     const { memory, protect, cpuState } = this;
     const { i32 } = memory;
-    const nonce = (page + vmsaAt.reg_prot_nonce) >>> 3;
-    // What the save leaves alone must not stay covered by the old nonce.
-    maskQwords(memory.i32, page, protect);
-    saveVmsa(memory, this.cpuState, page);
-    memory.u64[nonce] = nextNonce(memory.u64[nonce]);
-    maskQwords(memory.i32, page, protect);
+    saveVmsa(memory, cpuState, page, protect);
     const intr = (page + vmsaAt.vintr_ctrl) >>> 2;
     const kept = i32[intr] & ~(control.v_tpr | control.intr_shadow | control.v_nmi | control.v_nmi_mask);
     i32[intr] = kept | (i32[(cpuState + cpuAt.cr8) >>> 2] & control.v_tpr) |
@@ -146,22 +112,21 @@ export class VmplVp extends VirtualProcessor {
 export const VMRUN: StepId = step<VmplVp>(
   "sev.vmrun-vmpl",
   (vp) => {
-    const page = Number(vp.memory.u64[(vp.vmcb + vmcbAt.vmsa_pa) >>> 3]);
-    const failure = enter(vp, page);
+    const failure = enter(vp);
     if (failure !== undefined) {
       writeVmcb(vp, failure, 0n, 0n);
-      return handOver(vp);
+      return handOver(vp, VMRUN);
     }
-    return vp.memory.u8[page + vmsaAt.vmpl] === VMPL.MOST_PRIVILEGED ? vp.vtl2Step : RUN;
+    return vp.memory.u8[vp.enteredVmsa + vmsaAt.vmpl] === VMPL.MOST_PRIVILEGED ? vp.vtl2Step : RUN;
   },
   (vp) => vp.turn === TURN.GUEST,
 );
 
-/** Enters the VMSA at byte `page`; the exit code with which VMRUN fails, or undefined. */
-function enter(vp: VmplVp, page: number): number | undefined {
+/** Enters the VMSA that the VMCB names; the exit code with which VMRUN fails, or undefined. */
+function enter(vp: VmplVp): number | undefined {
   const { memory, sev, port, protect, sevState } = vp;
-  const inMemory = page % PAGE_SIZE === 0 && page / PAGE_SIZE < sev.pages;
-  if (!inMemory || !sev.rmp!.isVmsa(port, page / PAGE_SIZE, GUEST_ASID)) return EXIT.INVALID;
+  const page = namedVmsa(vp);
+  if (page === undefined) return EXIT.INVALID;
   if (isBusy(memory, page) || !sev.rmp!.tryEnter(port, page / PAGE_SIZE)) return EXIT.VMSA_BUSY;
   const vmpl = memory.u8[page + vmsaAt.vmpl];
   // Nothing has changed VMPL0's own VMSA since its launch, and its code needs no registers.
@@ -187,31 +152,19 @@ function enter(vp: VmplVp, page: number): number | undefined {
 function refusesEvent(vp: VmplVp, page: number): boolean {
   const event = vp.memory.u32[(page + vmsaAt.event_inj) >>> 2];
   if ((event & EVENT.valid) === 0) return false;
-  const vector = event & EVENT.vector;
-  const type = EVENT_INJ.get(BigInt(event), "type");
-  const software = type === TYPE.SOFTWARE_INTERRUPT ||
-    (type === TYPE.EXCEPTION && (vector === VECTOR_BP || vector === VECTOR_OF));
-  return software || type === 1 || type > EVENT_TYPE_SOFTWARE || (type === TYPE.EXCEPTION && vector > 31);
+  return !isInjectable(EVENT_INJ.get(BigInt(event), "type"), event & EVENT.vector);
 }
 
 /** Loads a lower VMPL, whose protected registers are plain: registers, the event to inject, virtual interrupt control. */
 function load(vp: VmplVp, page: number): void {
   const { memory, cpuState, sevState, port } = vp;
   const { i32, u32, u64, u8 } = memory;
-  u64[(sevState + at.entries) >>> 3] += 1n;
-  const word = cpuState >>> 2;
-  const cr0 = i32[word + CR0];
-  const cr3 = i32[word + CR3];
-  const cr4 = i32[word + CR4];
-  const efer = i32[word + EFER];
-  loadVmsa(memory, cpuState, page);
-  const same = i32[word + CR0] === cr0 && i32[word + CR3] === cr3 && i32[word + CR4] === cr4 &&
-    i32[word + EFER] === efer;
+  loadRegisters(vp, page);
   // Translations hold the permissions of the VMPL for which they were made.
   const vmpl = u8[page + vmsaAt.vmpl];
   const sameVmpl = u32[(sevState + at.lower_vmpl) >>> 2] === vmpl;
   u32[(sevState + at.lower_vmpl) >>> 2] = vmpl;
-  if (!same || !sameVmpl || u8[vp.vmcb + vmcbAt.tlb_ctl] !== 0) vp.cpu.flushCaches();
+  if (!sameVmpl) vp.cpu.flushCaches();
 
   const event = (page + vmsaAt.event_inj) >>> 2;
   i32[(cpuState + cpuAt.event) >>> 2] = (u32[event] & EVENT.valid) === 0 ? 0 : u32[event];
@@ -280,7 +233,7 @@ const LEAVE: StepId = step<VmplVp>("sev.leave-lower-vmpl", (vp) => {
       return leave(vp, EXIT_KIND.shutdown, EXIT.SHUTDOWN);
     case EXIT_VC:
     case EXIT_AUTOMATIC: {
-      const code = i32[(vp.sevState + at.exit_code) >>> 2];
+      const code = vp.exitCode;
       const info1 = u64[(vp.sevState + at.exit_info_1) >>> 3];
       const info2 = u64[(vp.sevState + at.exit_info_2) >>> 3];
       if (reason === EXIT_VC) return reflect(vp, EXIT_KIND.exception, code, info1, info2);
@@ -324,7 +277,7 @@ function reflect(vp: VmplVp, kind: ExitKindNumber, code: number, info1: bigint, 
   save(vp, code, info1, info2);
   vp.sev.rmp!.leave(vp.port, vp.enteredVmsa / PAGE_SIZE);
   writeVmcb(vp, EXIT.EXCP0 + SEV_EXCEPTION.VC, 0n, 0n);
-  return handOver(vp);
+  return handOver(vp, VMRUN);
 }
 
 /** An automatic exit: the host has its exit code, and the address of a nested page fault. */
@@ -334,7 +287,7 @@ function leave(vp: VmplVp, kind: ExitKindNumber, code: number, info1 = 0n, info2
   save(vp, code, info1, info2);
   vp.sev.rmp!.leave(vp.port, vp.enteredVmsa / PAGE_SIZE);
   writeVmcb(vp, code, info1, info2);
-  return handOver(vp);
+  return handOver(vp, VMRUN);
 }
 
 /** The registers, and what happened, go into the VMSA. */
@@ -352,18 +305,11 @@ function save(vp: VmplVp, code: number, info1: bigint, info2: bigint): void {
   u64[(page + vmsaAt.guest_exit_info_2) >>> 3] = info2;
 
   // An exit in the middle of an event's delivery leaves the VMSA busy until VMPL0 has looked after the event (f21).
-  const pending = i32[(cpuState + cpuAt.event) >>> 2];
-  const interruptedEvent = (pending & EVENT_VALID) !== 0;
-  i32[(cpuState + cpuAt.event) >>> 2] = 0;
-  const event = (page + vmsaAt.guest_exit_int_info) >>> 2;
-  i32[event] = interruptedEvent ? pending : 0;
-  i32[event + 1] = (pending & EVENT_HAS_ERROR) !== 0 && interruptedEvent
-    ? i32[(cpuState + cpuAt.event_error) >>> 2]
-    : 0;
+  const interrupted = storeInterruptedEvent(vp, page + vmsaAt.guest_exit_int_info);
 
   const intr = (page + vmsaAt.vintr_ctrl) >>> 2;
   if ((u32[(sevState + at.virtual_interrupt) >>> 2] & VIRTUAL_INTERRUPT.PENDING) === 0) i32[intr] &= ~control.v_irq;
-  if (interruptedEvent) i32[intr + 1] |= GUEST_BUSY_HIGH;
+  if (interrupted) i32[intr + 1] |= GUEST_BUSY_HIGH;
 }
 
 /** What the host can read of the exit. */
@@ -383,16 +329,7 @@ export function vmgexit(vp: VmplVp, request: bigint, next: StepId): StepId {
   vp.port.store64(vp.vmcb + vmcbAt.ghcb_gpa, request);
   vp.sev.rmp!.leave(vp.port, vp.enteredVmsa / PAGE_SIZE);
   writeVmcb(vp, EXIT.VMGEXIT, 0n, 0n);
-  return handOver(vp);
-}
-
-/** The host executes from here on. */
-function handOver(vp: VmplVp): StepId {
-  const view = vp.sevState + at.view;
-  if (vp.memory.u32[view >>> 2] === VIEW.WANTED) vp.port.store32(view, VIEW.WAITS);
-  vp.port.exchange32(vp.sevState + at.turn, TURN.HOST);
-  vp.onExit();
-  return VMRUN;
+  return handOver(vp, VMRUN);
 }
 
 /** V_INTR_CTRL's words with the virtual interrupt `vector`, or with none (-1), and task priority `cr8`. */
