@@ -20,7 +20,7 @@ import { HV_X64_MSR } from "../../layout/hyperv/constants/msrs.ts";
 import { BadInput } from "../../memory/bad_input.ts";
 import { assemble, type Assembly } from "../assembler/assemble.ts";
 import { type InitialState, loadImage, parseImage } from "../image.ts";
-import { EXCEPTIONS, exceptionStubs, PRINTING, Strings } from "./parts.ts";
+import { enterLongMode, EXCEPTIONS, exceptionStubs, PRINTING, Strings } from "./parts.ts";
 
 /** Guest-physical address of the 32-bit number of VPs, which the loader writes. */
 export const DEMO_VP_COUNT_ADDRESS: number = 0x7000;
@@ -132,20 +132,7 @@ protected:
         loop .pd
 
 to_long:
-        mov eax, cr4
-        or eax, 0x620                   ; PAE, OSFXSR, OSXMMEXCPT
-        mov cr4, eax
-        mov eax, PML4
-        mov cr3, eax
-        mov ecx, MSR_EFER
-        rdmsr
-        or eax, 0x100                   ; LME
-        wrmsr
-        mov eax, cr0
-        and eax, ~0x60000000            ; an AP wakes with its caches off
-        or eax, 0x80010022              ; PG, WP, NE, MP
-        mov cr0, eax
-        jmp CODE64:long_mode
+${enterLongMode("PML4", "0x100")}
 
         ; the SIPI's vector is this page's number
         align 0x1000

@@ -1,5 +1,6 @@
 /**
- * What the guests that come with exitbox have in common: printing to the 16550, and the entries of their IDTs.
+ * What the guests that come with exitbox have in common: printing to the 16550, the way to long mode, and the
+ * entries of their IDTs.
  *
  * @module
  */
@@ -77,6 +78,31 @@ print_hex:
         jnz .digit
         ret
 `;
+
+/**
+ * From protected mode, paging off, to 64-bit code at `long_mode` of segment CODE64 (Intel SDM volume 3, 9.8.5). The program
+ * has `MSR_EFER`; clobbers RAX, RCX and RDX.
+ *
+ * @param tables Physical address of the PML4.
+ * @param efer Bits that EFER gets: 100 LME, 800 NXE.
+ */
+export function enterLongMode(tables: string, efer: "0x100" | "0x900"): string {
+  return `
+        mov eax, cr4
+        or eax, 0x620                   ; PAE, OSFXSR, OSXMMEXCPT
+        mov cr4, eax
+        mov eax, ${tables}
+        mov cr3, eax
+        mov ecx, MSR_EFER
+        rdmsr
+        or eax, ${efer}
+        wrmsr
+        mov eax, cr0
+        and eax, ~0x60000000            ; an AP wakes with its caches off
+        or eax, 0x80010022              ; PG, WP, NE, MP
+        mov cr0, eax
+        jmp CODE64:long_mode`;
+}
 
 /** Strings that the code prints, gathered while the source is put together. */
 export class Strings {

@@ -7,9 +7,8 @@
 import { SEV_KERNEL_CONSTANTS } from "./sev_kernel_boot.ts";
 import { SEV_KERNEL_EXITS } from "./sev_kernel_exits.ts";
 import { SEV_KERNEL_VC } from "./sev_kernel_vc.ts";
+import { VMGEXIT } from "./sev_parts.ts";
 
-/** VMGEXIT as the kernel's text has it. */
-const VMGEXIT = "db 0xf3, 0x0f, 0x01, 0xd9";
 /** What stands for it and for the host: every field is valid, and there is no error. */
 const ANSWERED = `
         mov qword [r12 + GHCB_VALID_LOW], -1

@@ -7,9 +7,12 @@
  *
  * @module
  */
+import { enterLongMode } from "./parts.ts";
+import { SEV_CONSTANTS, VMGEXIT } from "./sev_parts.ts";
 
 /** Numbers that both halves of the kernel use. */
 export const SEV_KERNEL_CONSTANTS = `
+${SEV_CONSTANTS}
 ORIGIN          equ 0x100000
 ; per-VP area: block and stack, GHCB, what was in it when a #VC came inside the handler, VMSA
 AREAS           equ 0x400000
@@ -40,12 +43,7 @@ APIC_INITIAL    equ 0x380
 APIC_DIVIDE     equ 0x3e0
 TIMER_VECTOR    equ 0x41
 
-MSR_EFER        equ 0xc0000080
 MSR_GS_BASE     equ 0xc0000101
-MSR_GHCB        equ 0xc0010130
-MSR_SEV_STATUS  equ 0xc0010131
-SEV_STATUS_ES   equ 2
-SEV_STATUS_SNP  equ 4
 
 ; MSR protocol
 INFO_SEV_REQ    equ 0x002
@@ -60,22 +58,6 @@ INFO_TERM       equ 0x100
 PSC_PRIVATE     equ 1
 PSC_SHARED      equ 2
 
-; exit codes
-EXIT_DR7_READ   equ 0x27
-EXIT_DR7_WRITE  equ 0x37
-EXIT_RDTSC      equ 0x6e
-EXIT_RDPMC      equ 0x6f
-EXIT_CPUID      equ 0x72
-EXIT_IOIO       equ 0x7b
-EXIT_MSR        equ 0x7c
-EXIT_VMMCALL    equ 0x81
-EXIT_RDTSCP     equ 0x87
-EXIT_WBINVD     equ 0x89
-EXIT_MONITOR    equ 0x8a
-EXIT_MWAIT      equ 0x8b
-EXIT_NPF        equ 0x400
-VECTOR_VC       equ 29
-
 ; bits of DR7 that are always 1, and that can be changed
 DR7_RESET       equ 0x400
 DR7_WRITABLE    equ 0xffff23ff
@@ -85,8 +67,7 @@ DATA            equ 0x10
 CODE64          equ 0x18
 `;
 
-/** Bytes of VMGEXIT, which the assembler knows as VMMCALL with a prefix. */
-const VMGEXIT = "db 0xf3, 0x0f, 0x01, 0xd9";
+/** Bytes of PVALIDATE, which the assembler does not know. */
 const PVALIDATE = "db 0xf2, 0x0f, 0x01, 0xff";
 
 /** From the first instruction to long mode. The first 64 KiB of the image hold all that real mode must reach. */
@@ -320,20 +301,7 @@ vc_early:
 
 ; VP number in EDI
 to_long:
-        mov eax, cr4
-        or eax, 0x620                   ; PAE, OSFXSR, OSXMMEXCPT
-        mov cr4, eax
-        mov eax, pml4
-        mov cr3, eax
-        mov ecx, MSR_EFER
-        rdmsr
-        or eax, 0x900                   ; LME, NXE
-        wrmsr
-        mov eax, cr0
-        and eax, ~0x60000000
-        or eax, 0x80010022              ; PG, WP, NE, MP
-        mov cr0, eax
-        jmp CODE64:long_mode
+${enterLongMode("pml4", "0x900")}
 
 ; an application processor: CS has the image's base
         bits 16

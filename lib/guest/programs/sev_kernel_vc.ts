@@ -11,9 +11,8 @@
  *
  * @module
  */
-
-/** Bytes of VMGEXIT, which the assembler knows as VMMCALL with a prefix. */
-const VMGEXIT = "db 0xf3, 0x0f, 0x01, 0xd9";
+import { GHCB } from "../../layout/sev/ghcb.ts";
+import { POP_RSI_TO_R15, PUSH_R15_TO_RSI, VMGEXIT } from "./sev_parts.ts";
 
 /** The saved registers lie in encoding order, then error code, RIP, CS, RFLAGS, RSP, SS. */
 export const SEV_KERNEL_VC = `
@@ -27,53 +26,13 @@ FRAME_ERROR     equ 128
 FRAME_RIP       equ 136
 FRAME_CS        equ 144
 FRAME_FLAGS     equ 152
-; GHCB
-GHCB_CPL        equ 0xcb
-GHCB_RAX        equ 0x1f8
-GHCB_RCX        equ 0x308
-GHCB_RDX        equ 0x310
-GHCB_RBX        equ 0x318
-GHCB_CODE       equ 0x390
-GHCB_INFO1      equ 0x398
-GHCB_INFO2      equ 0x3a0
-GHCB_SCRATCH    equ 0x3a8
-GHCB_XCR0       equ 0x3e8
-GHCB_VALID_LOW  equ 0x3f0
-GHCB_VALID_HIGH equ 0x3f8
-GHCB_BUFFER     equ 0x800
-GHCB_BUFFER_BYTES equ 2032
-GHCB_VERSION    equ 0xffa
-GHCB_USAGE      equ 0xffc
-; valid bits: RAX in the low half, the others in the high half
-VALID_CPL       equ 25
-VALID_RAX       equ 63
-VALID_RCX       equ 33
-VALID_RDX       equ 34
-VALID_RBX       equ 35
-VALID_CODE      equ 50
-VALID_INFO1     equ 51
-VALID_INFO2     equ 52
-VALID_SCRATCH   equ 53
-VALID_XCR0      equ 61
+GHCB_BUFFER_BYTES equ ${GHCB.fields.find((field) => field.name === "shared_buffer")!.size}
 MMIO_READ       equ 0x80000001
 MMIO_WRITE      equ 0x80000002
 AP_CREATION     equ 0x80000013
-; EXITINFO1 of a port access
-IO_IN           equ 1
-IO_STRING       equ 4
-IO_REP          equ 8
 
 vc_handler:
-        push r15
-        push r14
-        push r13
-        push r12
-        push r11
-        push r10
-        push r9
-        push r8
-        push rdi
-        push rsi
+${PUSH_R15_TO_RSI}
         push rbp
         push qword [rsp + 120]          ; RSP
         push rbx
@@ -141,16 +100,7 @@ vc_return:
         pop rbx
         add rsp, 8
         pop rbp
-        pop rsi
-        pop rdi
-        pop r8
-        pop r9
-        pop r10
-        pop r11
-        pop r12
-        pop r13
-        pop r14
-        pop r15
+${POP_RSI_TO_R15}
         add rsp, 8                      ; error code
         iretq
 

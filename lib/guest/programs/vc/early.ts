@@ -5,13 +5,13 @@
  *
  * @module
  */
+import { enterLongMode } from "../parts.ts";
+import { SEV_CONSTANTS, VMGEXIT } from "../sev_parts.ts";
 import { comparePolicy, EARLY_HANDLER, EXECUTE_ONLY, EXITINFO1 } from "./policies.ts";
-
-/** Bytes of VMGEXIT, which the assembler knows as VMMCALL with a prefix. */
-export const VMGEXIT = "db 0xf3, 0x0f, 0x01, 0xd9";
 
 /** Numbers that all parts of the kernel use. */
 export const VC_CONSTANTS = `
+${SEV_CONSTANTS}
 ORIGIN          equ 0x10000
 ; tables, and behind them what changes while the kernel runs
 PML4            equ 0x20000
@@ -47,23 +47,10 @@ in_user         equ VARIABLES + 0x48
 user_return     equ VARIABLES + 0x50
 scratch         equ VARIABLES + 0x58
 
-MSR_EFER        equ 0xc0000080
-MSR_GHCB        equ 0xc0010130
-MSR_SEV_STATUS  equ 0xc0010131
-SEV_STATUS_ES   equ 2
-
 ; MSR protocol
 MSRPROTO_CPUID_REQ equ 0x004
 MSRPROTO_CPUID_RESP equ 0x005
 MSRPROTO_TERM_REQ equ 0x100
-
-; exit codes
-EXIT_DR6_WRITE  equ 0x36
-EXIT_DR7_WRITE  equ 0x37
-EXIT_CPUID      equ 0x72
-EXIT_IOIO       equ 0x7b
-EXIT_MSR        equ 0x7c
-T_VC            equ 29
 
 ; selectors
 CODE32          equ 0x08
@@ -81,6 +68,25 @@ PANIC_VALID     equ 4
 PANIC_VERDICT   equ 5
 PANIC_EXCEPTION equ 6
 `;
+
+/** The question of the early handlers; who does not get an answer goes on at `stop`. */
+function askCpuid(stop: string): string {
+  return `; register number in EAX 31:30, leaf in EBX; the value in EDX. The subleaf has no place in the request
+.ask:   or eax, MSRPROTO_CPUID_REQ
+        mov edx, ebx
+        mov ecx, MSR_GHCB
+        wrmsr
+        ${VMGEXIT}
+        mov ecx, MSR_GHCB
+        rdmsr
+        and eax, 0xfff
+        cmp eax, MSRPROTO_CPUID_RESP
+        je .taken
+        ${comparePolicy(EXITINFO1, "checked")}
+        je ${stop}
+.taken: ret
+`;
+}
 
 /** From the entry to long mode. */
 export const VC_EARLY = `
@@ -109,19 +115,19 @@ start:  cli
         ${comparePolicy(EARLY_HANDLER, "64")}
         je .not32
         mov eax, vc_trap32
-        mov [EARLY_IDT + T_VC * 8], ax
-        mov word [EARLY_IDT + T_VC * 8 + 2], CODE32
-        mov word [EARLY_IDT + T_VC * 8 + 4], 0x8e00
+        mov [EARLY_IDT + VECTOR_VC * 8], ax
+        mov word [EARLY_IDT + VECTOR_VC * 8 + 2], CODE32
+        mov word [EARLY_IDT + VECTOR_VC * 8 + 4], 0x8e00
         shr eax, 16
-        mov [EARLY_IDT + T_VC * 8 + 6], ax
+        mov [EARLY_IDT + VECTOR_VC * 8 + 6], ax
 .not32: ${comparePolicy(EARLY_HANDLER, "32")}
         je .not64
         mov eax, vc_trap64
-        mov [EARLY_IDT + T_VC * 16], ax
-        mov word [EARLY_IDT + T_VC * 16 + 2], CODE64
-        mov word [EARLY_IDT + T_VC * 16 + 4], 0x8e00
+        mov [EARLY_IDT + VECTOR_VC * 16], ax
+        mov word [EARLY_IDT + VECTOR_VC * 16 + 2], CODE64
+        mov word [EARLY_IDT + VECTOR_VC * 16 + 4], 0x8e00
         shr eax, 16
-        mov [EARLY_IDT + T_VC * 16 + 6], ax
+        mov [EARLY_IDT + VECTOR_VC * 16 + 6], ax
 .not64: lidt [early_idt_pointer]
         ; is this an AMD processor with memory encryption, and is the state encrypted?
         mov dword [current], 1
@@ -154,20 +160,7 @@ start:  cli
         mov dword [current], 0
 .tables:
         call build_tables
-        mov eax, cr4
-        or eax, 0x620                   ; PAE, OSFXSR, OSXMMEXCPT
-        mov cr4, eax
-        mov eax, PML4
-        mov cr3, eax
-        mov ecx, MSR_EFER
-        rdmsr
-        or eax, 0x900                   ; LME, NXE
-        wrmsr
-        mov eax, cr0
-        and eax, ~0x60000000
-        or eax, 0x80010022              ; PG, WP, NE, MP
-        mov cr0, eax
-        jmp CODE64:long_mode
+${enterLongMode("PML4", "0x900")}
 
 ; the first 2 MiB onto themselves in pages of 4 KiB, private but for the GHCB. Accessed and dirty bits are set from the
 ; start. The user's page of code and its stack are the user's
@@ -246,21 +239,7 @@ vc_trap32:
         add dword [esp + 4], 2
         add esp, 4
         iret
-; register number in EAX 31:30, leaf in EBX; the value in EDX. The subleaf has no place in the request
-.ask:   or eax, MSRPROTO_CPUID_REQ
-        mov edx, ebx
-        mov ecx, MSR_GHCB
-        wrmsr
-        ${VMGEXIT}
-        mov ecx, MSR_GHCB
-        rdmsr
-        and eax, 0xfff
-        cmp eax, MSRPROTO_CPUID_RESP
-        je .taken
-        ${comparePolicy(EXITINFO1, "checked")}
-        je stop32
-.taken: ret
-
+${askCpuid("stop32")}
 ; #VC in compatibility mode: the processor enters 64-bit code; error code, RIP, CS, RFLAGS, RSP, SS
         bits 64
         default abs
@@ -298,20 +277,7 @@ vc_trap64:
         add qword [rsp + 8], 2
         add rsp, 8
         iretq
-.ask:   or eax, MSRPROTO_CPUID_REQ
-        mov edx, ebx
-        mov ecx, MSR_GHCB
-        wrmsr
-        ${VMGEXIT}
-        mov ecx, MSR_GHCB
-        rdmsr
-        and eax, 0xfff
-        cmp eax, MSRPROTO_CPUID_RESP
-        je .taken
-        ${comparePolicy(EXITINFO1, "checked")}
-        je stop64
-.taken: ret
-
+${askCpuid("stop64")}
 stop64: mov dword [panicked], PANIC_EARLY
         jmp terminate64
 
@@ -329,7 +295,7 @@ long_mode:
         jne own_tables
         lgdt [early_gdt_pointer]
         lea rax, [vctrap_entry]
-        mov edi, EARLY_IDT + T_VC * 16
+        mov edi, EARLY_IDT + VECTOR_VC * 16
         mov ecx, 0x8e00
         call set_gate
         lidt [early_idt_pointer]
@@ -367,7 +333,7 @@ own_tables:
         dec ebx
         jnz .gate
         lea rax, [vctrap_entry]
-        mov edi, KERNEL_IDT + T_VC * 16
+        mov edi, KERNEL_IDT + VECTOR_VC * 16
         mov ecx, 0x8e00
         call set_gate
         lea rax, [system_call]

@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { X86_MSR } from "../../../layout/hyperv/constants/msrs.ts";
+import { SevExitCode } from "../../../layout/sev/constants/exit_codes.ts";
 
 /** A port access as the instruction says it. */
 export interface PortAccess {
@@ -35,10 +37,7 @@ export interface TriedInstruction {
   readonly after?: string;
 }
 
-const CPUID = 0x72;
-const IOIO = 0x7b;
-const MSR = 0x7c;
-const APIC_BASE = 0x1b;
+const { CPUID, CR8_WRITE_TRAP, IOIO, MSR, XSETBV } = SevExitCode.values;
 const JUNK = 0xdead0000;
 /** Data of an OUT, and what is in RAX before an IN. */
 const DATA = 0xa1b2c3d4;
@@ -68,9 +67,9 @@ export const PORT_INSTRUCTIONS: readonly TriedInstruction[] = [
 /** CPUID, RDMSR and WRMSR. */
 export const REGISTER_INSTRUCTIONS: readonly TriedInstruction[] = [
   ...[0, 1, 7, 0x80000000 + 8].map((eax): TriedInstruction => ({ text: "cpuid", code: CPUID, eax, ecx: 0 })),
-  { text: "rdmsr", code: MSR, ecx: APIC_BASE },
-  { text: "wrmsr", code: MSR, ecx: APIC_BASE, eax: 0xfee00900, edx: 0 },
-  { text: "rdmsr", code: MSR, ecx: APIC_BASE },
+  { text: "rdmsr", code: MSR, ecx: X86_MSR.X86X_MSR_APIC_BASE },
+  { text: "wrmsr", code: MSR, ecx: X86_MSR.X86X_MSR_APIC_BASE, eax: 0xfee00900, edx: 0 },
+  { text: "rdmsr", code: MSR, ecx: X86_MSR.X86X_MSR_APIC_BASE },
 ];
 
 /** CPUID of the leaf for which KVM insists on XCR0 in the GHCB. */
@@ -100,14 +99,14 @@ export const UNLISTED_INSTRUCTIONS: readonly TriedInstruction[] = [
 export const HOST_INSTRUCTIONS: readonly TriedInstruction[] = [
   {
     text: "xsetbv",
-    code: 0x8d,
+    code: XSETBV,
     before: "mov rsi, cr4\n        or esi, 1 << 18\n        mov cr4, rsi\n        xor esi, esi",
     eax: 3,
     ecx: 0,
     edx: 0,
     after: "xgetbv",
   },
-  { text: "mov cr8, rax", code: 0x98, before: "mov eax, 5", after: "mov rax, cr8" },
+  { text: "mov cr8, rax", code: CR8_WRITE_TRAP, before: "mov eax, 5", after: "mov rax, cr8" },
   {
     ...port("out 0x80, al", { in: false, size: 1, port: 0x80 }),
     before: "mov dword [scratch], 0x1f00\n        ldmxcsr [scratch]\n        fldpi\n        mov rsi, SECRET_XMM\n" +
@@ -121,7 +120,7 @@ export const HOST_INSTRUCTIONS: readonly TriedInstruction[] = [
 export const ANSWERED_INSTRUCTIONS: readonly TriedInstruction[] = [
   { text: "cpuid", code: CPUID, eax: 0, ecx: 0 },
   port("in al, dx", { in: true, size: 1, port: 0x71 }),
-  { text: "rdmsr", code: MSR, ecx: APIC_BASE },
+  { text: "rdmsr", code: MSR, ecx: X86_MSR.X86X_MSR_APIC_BASE },
   port("out 0x80, al", { in: false, size: 1, port: 0x80 }),
 ];
 
@@ -132,6 +131,6 @@ export const USER_INSTRUCTIONS: readonly TriedInstruction[] = [
   port("out dx, eax", { in: false, size: 4, port: 0x80 }),
   port("in ax, 0x71", { in: true, size: 2, port: 0x71 }),
   port("rep outsb", { in: false, size: 1, port: 0x80 }),
-  { text: "rdmsr", code: 0, ecx: APIC_BASE },
-  { text: "wrmsr", code: 0, ecx: APIC_BASE, eax: 0, edx: 0 },
+  { text: "rdmsr", code: 0, ecx: X86_MSR.X86X_MSR_APIC_BASE },
+  { text: "wrmsr", code: 0, ecx: X86_MSR.X86X_MSR_APIC_BASE, eax: 0, edx: 0 },
 ];

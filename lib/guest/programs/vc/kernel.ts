@@ -7,8 +7,10 @@
  *
  * @module
  */
+import { SevExitCode } from "../../../layout/sev/constants/exit_codes.ts";
 import { assemble, type Assembly } from "../../assembler/assemble.ts";
 import { type GuestImage, parseImage } from "../../image.ts";
+import { exceptionStubs } from "../parts.ts";
 import { VC_CONSTANTS, VC_EARLY, VC_TABLES } from "./early.ts";
 import {
   ANSWERED_INSTRUCTIONS,
@@ -108,17 +110,6 @@ function userText(): string {
     const n = numberOf("user", index);
     return `user_${n}:${tried(instruction, n)}\n        int 0x80\n`;
   }).join("");
-}
-
-const EXCEPTIONS = 32;
-const WITH_ERROR_CODE: ReadonlySet<number> = new Set([8, 10, 11, 12, 13, 14, 17, 21, 29, 30]);
-
-function exceptionStubs(): string {
-  return Array.from({ length: EXCEPTIONS }, (_, vector) => `
-        align 16
-        ${WITH_ERROR_CODE.has(vector) ? "" : "push 0"}
-        push ${vector}
-        jmp exception`).join("");
 }
 
 const MAIN = `
@@ -253,7 +244,7 @@ export const UNLISTED_COUNT: number = UNLISTED_INSTRUCTIONS.length;
 export function placedInstructions(program: VcProgram): ReadonlyMap<number, PlacedInstruction> {
   const placed = new Map<number, PlacedInstruction>();
   const end = vcLabel(`next_${BOOT_INSTRUCTION}`);
-  placed.set(BOOT_INSTRUCTION, { text: "cpuid", code: 0x72, number: BOOT_INSTRUCTION, end });
+  placed.set(BOOT_INSTRUCTION, { text: "cpuid", code: SevExitCode.values.CPUID, number: BOOT_INSTRUCTION, end });
   PROGRAMS[program].tries.forEach((instruction: TriedInstruction, index) => {
     const number = numberOf(program, index);
     placed.set(number, { ...instruction, number, end: vcLabel(`next_${number}`) });

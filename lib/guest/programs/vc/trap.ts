@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { VMGEXIT } from "./early.ts";
+import { POP_RSI_TO_R15, PUSH_R15_TO_RSI, VMGEXIT } from "../sev_parts.ts";
 import { comparePolicy, EXITINFO1, OPCODE_CHECK, PORT_PROMOTION, RESULT_MERGE } from "./policies.ts";
 
 /** A register that the handlers exchange with the host. */
@@ -38,42 +38,12 @@ TF_RBX          equ 24
 TF_ERROR        equ 120
 TF_RIP          equ 128
 TF_CS           equ 136
-; GHCB
-GHCB_RAX        equ 0x1f8
-GHCB_RCX        equ 0x308
-GHCB_RDX        equ 0x310
-GHCB_RBX        equ 0x318
-GHCB_CODE       equ 0x390
-GHCB_INFO1      equ 0x398
-GHCB_INFO2      equ 0x3a0
-GHCB_VALID      equ 0x3f0
-VALID_RAX       equ 63
-VALID_RCX       equ 97
-VALID_RDX       equ 98
-VALID_RBX       equ 99
-VALID_CODE      equ 114
-VALID_INFO1     equ 115
-VALID_INFO2     equ 116
 ; struct ghcb_sync: a bitmap like that of the GHCB, and the size of each register in bytes
 SYNC_SIZE       equ 16
 SYNC_BYTES      equ 24
-; EXITINFO1 of a port access
-IO_IN           equ 1
-IO_SIZE8        equ 1 << 4
-IO_SIZE16       equ 1 << 5
-IO_SIZE32       equ 1 << 6
 
 vctrap_entry:
-        push r15
-        push r14
-        push r13
-        push r12
-        push r11
-        push r10
-        push r9
-        push r8
-        push rdi
-        push rsi
+${PUSH_R15_TO_RSI}
         push rbp
         push rbx
         push rdx
@@ -231,22 +201,22 @@ vctrap_entry:
         mov [r12 + GHCB_INFO1], r10
         mov qword [r12 + GHCB_INFO2], 0
         mov rax, [r8]
-        mov [r12 + GHCB_VALID], rax
+        mov [r12 + GHCB_VALID_LOW], rax
         mov rax, [r8 + 8]
-        mov [r12 + GHCB_VALID + 8], rax
-        bts qword [r12 + GHCB_VALID + 8], VALID_CODE - 64
-        bts qword [r12 + GHCB_VALID + 8], VALID_INFO1 - 64
-        bts qword [r12 + GHCB_VALID + 8], VALID_INFO2 - 64
+        mov [r12 + GHCB_VALID_HIGH], rax
+        bts qword [r12 + GHCB_VALID_HIGH], VALID_CODE
+        bts qword [r12 + GHCB_VALID_HIGH], VALID_INFO1
+        bts qword [r12 + GHCB_VALID_HIGH], VALID_INFO2
         mov eax, r12d
         xor edx, edx
         mov ecx, MSR_GHCB
         wrmsr
         ${VMGEXIT}
         ; what was expected must be valid
-        mov rax, [r12 + GHCB_VALID]
+        mov rax, [r12 + GHCB_VALID_LOW]
         not rax
         and rax, [r9]
-        mov rcx, [r12 + GHCB_VALID + 8]
+        mov rcx, [r12 + GHCB_VALID_HIGH]
         not rcx
         and rcx, [r9 + 8]
         or rax, rcx
@@ -270,16 +240,7 @@ vctrap_entry:
         pop rdx
         pop rbx
         pop rbp
-        pop rsi
-        pop rdi
-        pop r8
-        pop r9
-        pop r10
-        pop r11
-        pop r12
-        pop r13
-        pop r14
-        pop r15
+${POP_RSI_TO_R15}
         add rsp, 8
         iretq
 
@@ -295,23 +256,23 @@ out_rax:
         mov [r8 + SYNC_SIZE], cl
         ret
 out_rcx:
-        bts qword [r8 + 8], VALID_RCX - 64
+        bts qword [r8 + 8], VALID_RCX
         mov [r8 + SYNC_SIZE + 2], cl
         ret
 out_rdx:
-        bts qword [r8 + 8], VALID_RDX - 64
+        bts qword [r8 + 8], VALID_RDX
         mov [r8 + SYNC_SIZE + 3], cl
         ret
 in_rax: bts qword [r9], VALID_RAX
         mov [r9 + SYNC_SIZE], cl
         ret
-in_rbx: bts qword [r9 + 8], VALID_RBX - 64
+in_rbx: bts qword [r9 + 8], VALID_RBX
         mov [r9 + SYNC_SIZE + 1], cl
         ret
-in_rcx: bts qword [r9 + 8], VALID_RCX - 64
+in_rcx: bts qword [r9 + 8], VALID_RCX
         mov [r9 + SYNC_SIZE + 2], cl
         ret
-in_rdx: bts qword [r9 + 8], VALID_RDX - 64
+in_rdx: bts qword [r9 + 8], VALID_RDX
         mov [r9 + SYNC_SIZE + 3], cl
         ret
 
