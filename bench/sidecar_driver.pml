@@ -7,7 +7,7 @@
  *   gcc -O2 -DSAFETY -DNOREDUCE -DVECTORSZ=2048 -o pan pan.c && ./pan -m1000000 -w26
  *
  * Without -DNOREDUCE spin uses its own partial-order reduction, which leaves nothing out here (8,148,778 states again: all
- * that the processes do is global to it). exitbox's persistent sets leave 455,495 of its 6,740,406 states: `exitbox explore
+ * that the processes do is global to it). exitbox's persistent sets leave 425,662 of its 6,740,406 states: `exitbox explore
  * sidecar-completion:vps=3`, without --reductions. -DBROKEN is the driver's first version.
  *
  * Side by side, three processors, one round, nothing pruned but states that were seen (two shared cores, seconds of

@@ -3,7 +3,8 @@
  * one.
  *
  * In a cycle each agent that takes a step comes back to its node; and when a step there changes what a cell holds, another
- * one gives it back. Steps for which there is no such way back are left out, until none is found any more. Of the rest,
+ * one gives it back; and a cell that none of them changes is found by all of them with the same value. Steps for which that
+ * cannot be are left out, until none is found any more. Of the rest,
  * those that lead back in an order of their agent's nodes are chosen.
  *
  * @module
@@ -15,6 +16,8 @@ interface KnownStep {
   readonly node: number;
   readonly successor: number;
   readonly outcome: number;
+  /** The values that it finds in the cells that it reads. */
+  readonly reads: ReadonlyMap<number, number>;
   /** Cells that it changes, with the values before and behind it. */
   readonly changes: readonly { readonly cell: number; readonly before: number; readonly after: number }[];
 }
@@ -32,6 +35,7 @@ export function cycleSteps(behaviour: Behaviour): ReadonlySet<number> | undefine
     steps = steps.filter(({ changes }) =>
       changes.every(({ cell, before }) => before < 0 || given.has(key(cell, before)))
     );
+    steps = withConstants(steps, behaviour.nodes);
   }
   const ranks = rank(steps, behaviour.nodes);
   return new Set(steps.filter(({ node, successor }) => ranks[successor] <= ranks[node]).map(({ outcome }) => outcome));
@@ -68,7 +72,7 @@ function gather(
     const before = read.get(writes[k]) ?? -1; // -1: it may have held anything
     if (before !== writes[k + 1]) changes.push({ cell: writes[k], before, after: writes[k + 1] });
   }
-  steps.push({ node, successor: successors[outcome], outcome, changes });
+  steps.push({ node, successor: successors[outcome], outcome, reads: new Map(read), changes });
   return true;
 }
 
@@ -76,6 +80,24 @@ function gather(
 function insideComponents(steps: readonly KnownStep[], nodes: number): KnownStep[] {
   const component = components(successorsOf(steps, nodes));
   return steps.filter(({ node, successor }) => component[node] === component[successor]);
+}
+
+/** The steps that can be in a cycle when the cells that no step changes have one value throughout. */
+function withConstants(steps: readonly KnownStep[], nodes: number): KnownStep[] {
+  const changed = new Set(steps.flatMap(({ changes }) => changes.map(({ cell }) => cell)));
+  const constants = new Set(steps.flatMap(({ reads }) => [...reads.keys()]).filter((cell) => !changed.has(cell)));
+  let rest = [...steps];
+  for (const cell of constants) {
+    const values = new Set(rest.flatMap(({ reads }) => reads.has(cell) ? [reads.get(cell)!] : []));
+    if (values.size < 2) continue;
+    const kept = new Set<KnownStep>();
+    for (const value of values) {
+      const possible = rest.filter(({ reads }) => (reads.get(cell) ?? value) === value);
+      for (const step of insideComponents(possible, nodes)) kept.add(step);
+    }
+    rest = rest.filter((step) => kept.has(step));
+  }
+  return rest;
 }
 
 function successorsOf(steps: readonly KnownStep[], nodes: number): number[][] {
