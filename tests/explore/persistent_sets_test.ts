@@ -143,6 +143,18 @@ Deno.test("Where no agent goes round, nothing is searched for cycles", () => {
   assertEquals(engine.transitions - learned, learned); // as many steps as without the property
 });
 
+Deno.test("The driver's reader goes round only when somebody else does: no-livelock needs no search of its own", () => {
+  const steps = (without: readonly string[]) => {
+    const system = buildSystem(sidecarCompletion, {}, { vps: "1", rounds: "1" });
+    const engine = new Engine(system);
+    const properties = system.properties.filter(({ name }) => !without.includes(name));
+    const result = search(engine, { properties, firstPreemptions: [] });
+    assertEquals([result.violations, result.exhausted], [[], true]);
+    return engine.transitions;
+  };
+  assertEquals(steps([]), steps(["no-livelock"]));
+});
+
 /** The verdict of two shards on a system of which only no-livelock is asked. */
 function shardsOn(programs: readonly Instruction[][]) {
   const reports = [1, 2].map((index) => {
