@@ -24,7 +24,7 @@ import {
 import { X86_MSR } from "../layout/hyperv/constants/msrs.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import { HvRegisterVsmPartitionConfig, MsrHypercallContents } from "../layout/hyperv/registers.ts";
-import { PAGE_SHIFT } from "../memory/machine_memory.ts";
+import { pageNumber } from "../memory/machine_memory.ts";
 import type { LocalApic } from "./apic/local_apic.ts";
 import type { CpuidAsker, CpuidTable } from "./cpuid.ts";
 import type { Facilities } from "./facilities.ts";
@@ -36,8 +36,6 @@ const at = CpuState.at;
 const PAGE_MASK = 0xfff;
 const CPUID_UNIMPLEMENTED = HvRegisterVsmPartitionConfig.low.intercept_cpuid_unimplemented;
 const { CR8_WRITE_TRAP } = SevExitCode.values;
-/** Guest page numbers in the high word of an address. */
-const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
 
 /** What a guest bus is made from. */
 export interface GuestBusParts {
@@ -99,7 +97,7 @@ export class GuestBus implements CpuBus, CpuidAsker {
   }
 
   #isApic(gpaLo: number, gpaHi: number): boolean {
-    return (gpaLo >>> PAGE_SHIFT) + (gpaHi >>> 0) * GPN_HIGH_FACTOR === this.#apic.mmioPage && !this.parts.recorded;
+    return pageNumber(gpaLo, gpaHi) === this.#apic.mmioPage && !this.parts.recorded;
   }
 
   /** A read that neither memory nor the local APIC answers. */

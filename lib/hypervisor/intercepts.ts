@@ -15,7 +15,7 @@ import {
   EXIT_SHUTDOWN,
 } from "../cpu/state.ts";
 import { HvRegisterVsmPartitionConfig } from "../layout/hyperv/registers.ts";
-import { PAGE_SHIFT } from "../memory/machine_memory.ts";
+import { pageNumber } from "../memory/machine_memory.ts";
 import { step, type StepId } from "../memory/steps.ts";
 import { ATTEND, PARKED } from "./guest.ts";
 import {
@@ -37,8 +37,6 @@ import { WRITE_ENTRY_REASON } from "./vtl_entry.ts";
 
 const cpu = CpuState.at;
 const UNRECOVERABLE = HvRegisterVsmPartitionConfig.low.intercept_unrecoverable_exception;
-/** Guest page numbers above 32 bits in the high word of an address. */
-const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
 
 /** Writes the message of the exit that the processor has just made. */
 export const WRITE_INTERCEPT_MESSAGE: StepId = step<VirtualProcessor>("hypervisor.write-intercept-message", (vp) => {
@@ -121,5 +119,5 @@ function forgetInstruction(vp: VirtualProcessor): void {
 function accessedPageExists(vp: VirtualProcessor): boolean {
   const { u32 } = vp.memory;
   const at = (vp.cpuState + cpu.exit_gpa) >>> 2;
-  return (u32[at] >>> PAGE_SHIFT) + u32[at + 1] * GPN_HIGH_FACTOR < vp.partition.pages;
+  return pageNumber(u32[at], u32[at + 1]) < vp.partition.pages;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { CpuState, FX } from "../cpu/state.ts";
+import { X64 } from "../layout/x64/constants.ts";
 import type { Machine } from "../machine/machine.ts";
 import {
   EXIT_SEGMENTS,
@@ -16,8 +17,6 @@ import {
 
 const at = CpuState.at;
 const GPR_COUNT = 16;
-const FCW_START = 0x37f;
-const MXCSR_START = 0x1f80;
 const MXCSR_OFFSET = 24;
 /** Offsets in a segment register's record. */
 const SEGMENT_LIMIT = 8;
@@ -100,6 +99,6 @@ export function writeExitRegisters(view: DataView, base: number, registers: Exit
     view.setBigUint64(base + at[name] + TABLE_BASE, tableBase, true);
     view.setUint16(base + at[name] + TABLE_LIMIT, limit, true);
   }
-  view.setUint16(base + FX, FCW_START, true);
-  view.setUint32(base + FX + MXCSR_OFFSET, MXCSR_START, true);
+  view.setUint16(base + FX, X64.FXSAVE_FCW_INIT, true);
+  view.setUint32(base + FX + MXCSR_OFFSET, X64.FXSAVE_MXCSR_INIT, true);
 }

@@ -11,6 +11,14 @@
 export const PAGE_SIZE = 4096;
 /** log2 of {@linkcode PAGE_SIZE}. */
 export const PAGE_SHIFT = 12;
+/** Page numbers that bit 0 of an address's high word is worth. */
+const PAGES_OF_HIGH_WORD = 2 ** (32 - PAGE_SHIFT);
+
+/** Number of the page of the address whose words are `low` and `high`; exact below 2^53. */
+export function pageNumber(low: number, high: number): number {
+  return (low >>> PAGE_SHIFT) + (high >>> 0) * PAGES_OF_HIGH_WORD;
+}
+
 /** Size in bytes of a WebAssembly page, the unit in which the memory is allocated. */
 const WASM_PAGE_SIZE = 65536;
 

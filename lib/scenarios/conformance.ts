@@ -16,11 +16,13 @@ import { type HostVcpu, MP_STATE } from "../host/host_vcpu.ts";
 import { ATTENTION } from "../hypervisor/attention.ts";
 import { VMRUN } from "../hypervisor/sev/sev_vp.ts";
 import { SevVpState, TURN } from "../hypervisor/sev/state.ts";
+import { X86_MSR } from "../layout/hyperv/constants/msrs.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import { IOIO_EXITINFO1 } from "../layout/sev/exit_info.ts";
 import { GHCB, type GhcbValidField } from "../layout/sev/ghcb.ts";
 import { EventInjType } from "../layout/sev/vmsa.ts";
 import { VMCB_CONTROL, VMCB_EVENT_INJ_LO } from "../layout/sev/vmcb.ts";
+import { X64 } from "../layout/x64/constants.ts";
 import { END } from "../machine/header.ts";
 import { loadGuest, loadSevGuest } from "../machine/load.ts";
 import { Machine } from "../machine/machine.ts";
@@ -82,10 +84,8 @@ const CPUID_RULE: LinuxRule = asks(["rax", "rcx", "xcr0"], ["rax", "rbx", "rcx",
 /** CPUID leaf for which KVM needs XCR0. */
 const XSAVE_LEAF = 0xd;
 const PORT = 0x71 << 16;
-const MSR_APIC_BASE = 0x1b;
 /** The local APIC's base, enabled, of the boot processor: what the MSR holds. */
 const APIC_BASE_VALUE = 0xfee00900;
-const DR7_RESET = 0x400;
 
 /** The exits that a guest's #VC handler can meet, and the requests that it can make of itself. */
 const CASES: readonly ConformanceCase[] = [
@@ -137,7 +137,7 @@ const CASES: readonly ConformanceCase[] = [
   { name: "RDTSCP", code: EXIT.RDTSCP, text: "rdtscp", linux: asks([], ["rax", "rcx", "rdx"]) },
   { name: "RDPMC", code: EXIT.RDPMC, text: "rdpmc", linux: asks(["rcx"], ["rax", "rdx"]) },
   { name: "DR7 read", code: EXIT.DR7_READ, text: "mov rax, dr7", linux: "local" },
-  { name: "DR7 write", code: EXIT.DR7_WRITE, text: "mov dr7, rax", eax: DR7_RESET, linux: asks(["rax"]) },
+  { name: "DR7 write", code: EXIT.DR7_WRITE, text: "mov dr7, rax", eax: X64.EMPTY_DR7, linux: asks(["rax"]) },
   { name: "VMMCALL", code: EXIT.VMMCALL, text: "vmmcall", linux: asks(["cpl", "rax"], ["rax"]) },
   { name: "WBINVD", code: EXIT.WBINVD, text: "wbinvd", linux: asks([]) },
   { name: "INVD", code: EXIT.INVD, text: "invd", linux: "unsupported" },
@@ -193,7 +193,7 @@ function snippet({ text = "nop", eax = 0, device }: ConformanceCase, origin: num
         mov rdi, ${done + 0x100}
         mov rsi, ${device ? "0xfee00020" : `${done + 0x200}`}
         mov eax, ${eax}
-        mov ecx, ${/msr$/.test(text) ? MSR_APIC_BASE : /rep/.test(text) ? "2" : "0"}
+        mov ecx, ${/msr$/.test(text) ? X86_MSR.X86X_MSR_APIC_BASE : /rep/.test(text) ? "2" : "0"}
         mov edx, ${/msr$/.test(text) || text === "xsetbv" ? "0" : "0x71"}
         ${text === "xsetbv" ? "mov rbx, cr4\n bts rbx, 18\n mov cr4, rbx" : ""}
         hlt
@@ -319,7 +319,7 @@ function hostCell(
   serve(); // the first entry
   const ghcb = new Ghcb(memory.view, LINUX_GHCB);
   const values: Partial<Record<GhcbValidField, bigint>> = {
-    rcx: code === EXIT.CPUID ? 0n : BigInt(MSR_APIC_BASE),
+    rcx: code === EXIT.CPUID ? 0n : BigInt(X86_MSR.X86X_MSR_APIC_BASE),
     xcr0: 1n,
     rax: BigInt(eax),
     sw_scratch: BigInt(LINUX_GHCB + GHCB.at.shared_buffer),

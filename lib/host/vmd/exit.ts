@@ -14,6 +14,7 @@ import { IOIO_EXITINFO1 } from "../../layout/sev/exit_info.ts";
 import { GHCB, GHCB_VALID_BIT, type GhcbValidField } from "../../layout/sev/ghcb.ts";
 import { GHCB_MSR, GhcbMsrInfo } from "../../layout/sev/msr_protocol.ts";
 import { VMCB_CONTROL } from "../../layout/sev/vmcb.ts";
+import { X64 } from "../../layout/x64/constants.ts";
 import { Fxsave } from "../../layout/x64/fxsave.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/machine_memory.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
@@ -33,9 +34,6 @@ const ioio = IOIO_EXITINFO1.mask;
 /** What vmm says it is, in CPUID leaf 40000000. */
 const VMM_SIGNATURE = "OpenBSDVMM58";
 const U32 = 0xffff_ffffn;
-/** x87 control word and MXCSR after a reset. */
-const FCW_RESET = 0x37f;
-const MXCSR_RESET = 0x1f80;
 
 /** Events that vmm intercepts (b30), beside XSETBV and CR8, on which opinions differ. */
 const INTERCEPTS: readonly number[] = [
@@ -117,8 +115,8 @@ function savesFpu(host: HostVcpu): boolean {
 const SAVE_FPU: StepId = step<HostVcpu>("vmm.save-guest-fpu", (host) => {
   const { u16, u32, u8 } = host.memory;
   u8.fill(0, host.scratch, host.scratch + Fxsave.size);
-  u16[(host.scratch + Fxsave.at.fcw) >>> 1] = FCW_RESET;
-  u32[(host.scratch + Fxsave.at.mxcsr) >>> 2] = MXCSR_RESET;
+  u16[(host.scratch + Fxsave.at.fcw) >>> 1] = X64.FXSAVE_FCW_INIT;
+  u32[(host.scratch + Fxsave.at.mxcsr) >>> 2] = X64.FXSAVE_MXCSR_INIT;
   return host.return();
 });
 

@@ -15,7 +15,7 @@ import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { SEV_MSR } from "../../layout/sev/constants/msrs.ts";
 import { VMPL } from "../../layout/sev/constants/rmp.ts";
 import { VMSA } from "../../layout/sev/vmsa.ts";
-import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/machine_memory.ts";
+import { PAGE_SHIFT, PAGE_SIZE, pageNumber } from "../../memory/machine_memory.ts";
 import { type Rmp, RMP_CHECK } from "../../sev/rmp.ts";
 import { ATTENTION } from "../attention.ts";
 import { EncryptedBus, type EncryptedBusParts, sevStatus } from "./encrypted_bus.ts";
@@ -30,8 +30,6 @@ const CLASS_SHIFT = 4;
 export const VTOM_BIT = 46;
 /** First guest page of the shared alias. */
 const VTOM_GPN = 2 ** (VTOM_BIT - PAGE_SHIFT);
-/** Guest page numbers in the high word of an address. */
-const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
 
 /** See the module's description. */
 export class LowerVtlBus extends EncryptedBus {
@@ -78,7 +76,7 @@ export class LowerVtlBus extends EncryptedBus {
 
   /** Whether the access sees another view of the page than the one that is stored. */
   #isAlien(gpaLo: number, gpaHi: number): boolean {
-    const gpn = (gpaLo >>> PAGE_SHIFT) + (gpaHi >>> 0) * GPN_HIGH_FACTOR;
+    const gpn = pageNumber(gpaLo, gpaHi);
     return gpn >= VTOM_GPN && this.#rmp.isAssigned(this.processor.port, gpn - VTOM_GPN);
   }
 
@@ -86,7 +84,7 @@ export class LowerVtlBus extends EncryptedBus {
   #admit(cpu: Cpu, gpaLo: number, gpaHi: number, access: number): number {
     const table = cpu.tableAccess;
     cpu.tableAccess = false;
-    const gpn = (gpaLo >>> PAGE_SHIFT) + (gpaHi >>> 0) * GPN_HIGH_FACTOR;
+    const gpn = pageNumber(gpaLo, gpaHi);
     const shared = gpn >= VTOM_GPN;
     const page = shared ? gpn - VTOM_GPN : gpn;
     if (!this.sev.isRam(page) || (!shared && gpn === this.processor.apic.mmioPage && !this.parts.recorded)) return -1;

@@ -18,7 +18,7 @@ import { SEV_MSR } from "../../layout/sev/constants/msrs.ts";
 import { VMPL } from "../../layout/sev/constants/rmp.ts";
 import { NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
 import { VMCB_CONTROL } from "../../layout/sev/vmcb.ts";
-import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/machine_memory.ts";
+import { PAGE_SHIFT, PAGE_SIZE, pageNumber } from "../../memory/machine_memory.ts";
 import { npfBits, RMP_CHECK, type RmpCheck } from "../../sev/rmp.ts";
 import { ATTENTION } from "../attention.ts";
 import { EncryptedBus, type EncryptedBusParts, sevStatus } from "./encrypted_bus.ts";
@@ -32,8 +32,6 @@ const npf = NPF_EXITINFO1.mask;
 
 /** The C bit in the high half of an entry or an address. */
 export const C_BIT_HIGH: number = 1 << (C_BIT - 32);
-/** Guest page numbers in the high word of an address. */
-const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
 const OFFSET_MASK = PAGE_SIZE - 1;
 
 /** What a bus of an encrypted guest is made from. */
@@ -96,7 +94,7 @@ export class SevBus extends EncryptedBus {
   #admit(cpu: Cpu, gpaLo: number, gpaHi: number, access: number): boolean {
     const table = cpu.tableAccess;
     cpu.tableAccess = false;
-    const gpn = (gpaLo >>> PAGE_SHIFT) + ((gpaHi & ~C_BIT_HIGH) >>> 0) * GPN_HIGH_FACTOR;
+    const gpn = pageNumber(gpaLo, gpaHi & ~C_BIT_HIGH);
     const encrypted = (gpaHi & C_BIT_HIGH) !== 0;
     // The nested entry of device memory has a reserved bit set: that fault is the guest's to handle (a9).
     if (!this.sev.isRam(gpn)) return this.#raiseVc(cpu, EXIT.NPF);

@@ -22,7 +22,8 @@ import {
   HvX64VpExecutionState,
 } from "../../layout/hyperv/messages.ts";
 import { backwards, CopyPlan, type CopyRecord, type Move } from "../../memory/copy_plan.ts";
-import { type MachineMemory, PAGE_SHIFT } from "../../memory/machine_memory.ts";
+import { X64 } from "../../layout/x64/constants.ts";
+import { type MachineMemory, pageNumber } from "../../memory/machine_memory.ts";
 import {
   ACCESS_TYPE,
   CONTEXT,
@@ -56,8 +57,6 @@ const { HvMessageTypeUnmappedGpa: UNMAPPED, HvMessageTypeGpaIntercept: DENIED } 
 const { WRITE } = HvInterceptAccessType.values;
 
 const names = HvX64RegisterName.values;
-/** Guest page numbers in the high word of an address. */
-const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
 /** What is got in one batch; the values' order in `get_values`. */
 const REGISTERS: readonly number[] = [
   names.Rsp,
@@ -92,8 +91,6 @@ const RSP = 4;
 const RCX = 1;
 /** Bytes of the x87 and SSE image. */
 const FX_BYTES = 512;
-/** DR7 without breakpoints: bit 10 is always one. */
-const DR7_RESET = 0x400n;
 /** XCR0 with x87 and SSE, which the image holds. */
 const XCR0_SSE = 3n;
 
@@ -151,7 +148,7 @@ export class InstructionEmulator {
     this.#memory = memory;
     this.#base = base;
     memory.u8.fill(0, base, base + CpuState.size);
-    memory.u64[(base + at.dr7) >>> 3] = DR7_RESET;
+    memory.u64[(base + at.dr7) >>> 3] = BigInt(X64.EMPTY_DR7);
     memory.u64[(base + at.xcr0) >>> 3] = XCR0_SSE;
     this.#bus = new EmulatorBus();
     this.#cpu = new Cpu(memory, base, this.#bus, { splitLock });
@@ -221,7 +218,7 @@ export class InstructionEmulator {
     if ((u8[message + ACCESS_INFO] & ADDRESS_VALID) !== ADDRESS_VALID) return;
     const linear = (message + LINEAR) >>> 2;
     const physical = (message + PHYSICAL) >>> 2;
-    const gpn = (i32[physical] >>> PAGE_SHIFT) + (i32[physical + 1] >>> 0) * GPN_HIGH_FACTOR;
+    const gpn = pageNumber(i32[physical], i32[physical + 1]);
     const cpu = this.#cpu;
     cpu.knowPage(i32[linear], i32[linear + 1], gpn, u8[message + ACCESS_TYPE] === WRITE, cpu.cpl === 3);
   }

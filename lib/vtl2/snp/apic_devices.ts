@@ -5,10 +5,7 @@
  */
 import { DEVICE_DONE, type DeviceMsrs, type Devices } from "../../devices/devices.ts";
 import type { LocalApic } from "../../hypervisor/apic/local_apic.ts";
-import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/machine_memory.ts";
-
-/** Guest page numbers in the high word of an address. */
-const GPN_HIGH_FACTOR = 2 ** (32 - PAGE_SHIFT);
+import { PAGE_SIZE, pageNumber } from "../../memory/machine_memory.ts";
 
 /** See the module's description. */
 export class ApicDevices implements Devices {
@@ -46,6 +43,6 @@ export class ApicDevices implements Devices {
   }
 
   #isApic(gpaLow: number, gpaHigh: number): boolean {
-    return (gpaLow >>> PAGE_SHIFT) + (gpaHigh >>> 0) * GPN_HIGH_FACTOR === this.#apic.mmioPage;
+    return pageNumber(gpaLow, gpaHigh) === this.#apic.mmioPage;
   }
 }

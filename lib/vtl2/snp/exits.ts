@@ -15,7 +15,6 @@ import { guestHypercall } from "../../hypervisor/hypercalls/dispatch.ts";
 import { readMsr, writeMsr } from "../../hypervisor/msrs.ts";
 import { PartitionState } from "../../hypervisor/partition.ts";
 import { VTOM_BIT } from "../../hypervisor/sev/lower_vtl_bus.ts";
-import { GUEST_ASID } from "../../hypervisor/sev/machine.ts";
 import { HypercallCode } from "../../layout/hyperv/constants/hypercalls.ts";
 import { HypercallInputControl } from "../../layout/hyperv/hypercalls.ts";
 import { HvMessageType } from "../../layout/hyperv/constants/messages.ts";
@@ -30,7 +29,8 @@ import { MsrHypercallContents } from "../../layout/hyperv/registers.ts";
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { SEV_EXCEPTION } from "../../layout/sev/constants/instructions.ts";
 import { IOIO_EXITINFO1, MOV_CR_EXITINFO1, NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
-import { EVENT_INJ, V_INTR_CTRL } from "../../layout/sev/vmsa.ts";
+import { EVENT_INJ } from "../../layout/sev/vmsa.ts";
+import { Exception, X64 } from "../../layout/x64/constants.ts";
 import { PAGE_SHIFT } from "../../memory/machine_memory.ts";
 import type { ProtectedVmsa } from "../../sev/register_protection.ts";
 import { PERMISSION_READ, PERMISSION_WRITE, RMP_CHECK } from "../../sev/rmp.ts";
@@ -38,7 +38,6 @@ import { isCrashMsr, readVmmMsr, writeVmmMsr } from "../handlers/msr.ts";
 import { IN_UPPER_RAX, IO_SINGLE_STEP, UNKNOWN_MSR } from "../policies.ts";
 import { BUSY, CRASHED, HANDLED, type HandlerResult, TRIPLE_FAULT } from "../vmm_vp.ts";
 import { vsmHypercall, vsmResult } from "./guest_vsm.ts";
-import { vmplOf } from "./init_vmsa.ts";
 import { beginVisibility } from "./page_visibility.ts";
 import { SnpVmmState } from "./pages.ts";
 import type { SnpVp } from "./snp_vp.ts";
@@ -50,11 +49,6 @@ const MESSAGE = hcl_run.at.exit_message;
 const PAYLOAD = MESSAGE + HvMessage.at.payload_buffer;
 const LOW = 0xffff_ffffn;
 const MODIFY_VISIBILITY = HypercallCode.values.HvCallModifySparseGpaPageHostVisibility;
-/** #MC. */
-const VECTOR_MC = 18;
-const SHADOW = V_INTR_CTRL.mask.intr_shadow;
-/** DR6.BS: the trap is a single step. */
-const DR6_SINGLE_STEP = 0x4000n;
 /** SEV's own leaf, which a lower VTL does not see. */
 const CPUID_SEV = 0x8000_001f;
 /** Counters that RDPMC always finds (AMD64 APM volume 2, 13.2). */
@@ -70,12 +64,11 @@ const GPRS = [
 
 /** Completes the instruction that left. What else completing one does on a processor is a policy. */
 function advance(vp: SnpVp, vmsa: ProtectedVmsa): HandlerResult {
-  vmsa.set64("rip", vmsa.get64("guest_nrip"));
-  vmsa.set64("vintr_ctrl", vmsa.get64("vintr_ctrl") & ~SHADOW);
+  vp.vmm.completeInstruction();
   if (vp.policy(IO_SINGLE_STEP) !== IO_SINGLE_STEP.is.silicon) return HANDLED;
   const flags = vmsa.get64("rflags");
   if ((flags & BigInt(FLAG_RF)) !== 0n) vmsa.set64("rflags", flags & ~BigInt(FLAG_RF));
-  if ((flags & BigInt(FLAG_TF)) !== 0n) vp.vmm.inject(VECTOR_DB, false, 0, DR6_SINGLE_STEP);
+  if ((flags & BigInt(FLAG_TF)) !== 0n) vp.vmm.inject(VECTOR_DB, false, 0, BigInt(X64.DR6_SINGLE_STEP));
   return HANDLED;
 }
 
@@ -198,7 +191,7 @@ export function handleHypercall(vp: SnpVp): HandlerResult {
   }
   vp.skipInstruction();
   vp.saveRegisters(vp.vmsaPage(vp.vtl));
-  vmsa.set64("vintr_ctrl", vmsa.get64("vintr_ctrl") & ~SHADOW);
+  vp.vmm.clearInterruptShadow();
   return HANDLED;
 }
 
@@ -248,19 +241,18 @@ function checkMemoryFault(vp: SnpVp, vmsa: ProtectedVmsa, gpa: bigint, write: bo
   const permissions = PERMISSION_READ | (write ? PERMISSION_WRITE : 0);
   const check = shared
     ? write ? sev.rmp!.checkGuestSharedWrite(port, gpn) : RMP_CHECK.PASS
-    : sev.rmp!.checkGuestPrivate(port, gpn, gpn, { asid: GUEST_ASID, vmpl: vmplOf(vp.vtl), permissions });
+    : vp.checkPrivate(gpn, permissions);
   if (check === RMP_CHECK.PASS) {
     vp.count("spurious");
     return HANDLED;
   }
-  vp.vmm.inject(VECTOR_MC, false, 0, 0n);
+  vp.vmm.inject(Exception.values.MACHINE_CHECK, false, 0, 0n);
   return HANDLED;
 }
 
 /** HLT: RIP is already behind it. */
 export function handleHalt(vp: SnpVp): HandlerResult {
-  const vmsa = vp.vmsa(vp.vtl);
-  vmsa.set64("vintr_ctrl", vmsa.get64("vintr_ctrl") & ~SHADOW);
+  vp.vmm.clearInterruptShadow();
   vp.activity = ACTIVITY_HALTED;
   return HANDLED;
 }

@@ -20,6 +20,7 @@ import {
   InitialVpContextX64,
 } from "../../layout/hyperv/hypercalls.ts";
 import { HvX64SegmentRegister, HvX64TableRegister } from "../../layout/hyperv/segments.ts";
+import { X64 } from "../../layout/x64/constants.ts";
 import { V_INTR_CTRL } from "../../layout/sev/vmsa.ts";
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import type { ProtectedVmsa } from "../../sev/register_protection.ts";
@@ -37,8 +38,8 @@ const VTL1 = 1;
 /** Bit 0 of the assist page's MSR: enabled. Bits 63:12 are the page's address. */
 const ENABLED = 1n;
 const GPA_MASK = ~0xfffn;
-/** What a VTL starts with where its initial context says nothing: the processor's own values after INIT. */
-const RESET = { xcr0: 1n, dr6: 0xffff_0ff0n, dr7: 0x400n, mxcsr: 0x1f80, fcw: 0x37f } as const;
+/** What a VTL starts with where its initial context says nothing: no breakpoints, no state components but x87's. */
+const RESET = { xcr0: 1n, dr6: 0xffff_0ff0n, dr7: BigInt(X64.EMPTY_DR7) } as const;
 
 const WORDS = [
   ["rip", initial.rip],
@@ -70,26 +71,18 @@ export function vsmHypercall(vp: SnpVp): VsmCall {
       return allowed ? vtlCall(vp) : undefined;
     }
     case code.HvCallEnablePartitionVtl:
-      return input(vp, vmsa, EnablePartitionVtl.size, enablePartitionVtl);
+      return input(vp, EnablePartitionVtl.size, enablePartitionVtl);
     case code.HvCallEnableVpVtl:
-      return input(vp, vmsa, EnableVpVtlX64.size, enableVpVtl);
+      return input(vp, EnableVpVtlX64.size, enableVpVtl);
     default:
       return undefined;
   }
 }
 
 /** Carries out a call whose input lies in the guest's memory. */
-function input(
-  vp: SnpVp,
-  vmsa: ProtectedVmsa,
-  bytes: number,
-  run: (vp: SnpVp, view: DataView) => number | undefined,
-): VsmCall {
-  const gpa = vmsa.get64("rdx");
-  const aligned = (gpa & 7n) === 0n && Number(gpa & BigInt(PAGE_SIZE - 1)) + bytes <= PAGE_SIZE;
-  const at = aligned && gpa <= BigInt(Number.MAX_SAFE_INTEGER) ? vp.vmm.guestOffset(Number(gpa), bytes) : -1;
-  const fast = HypercallInputControl.get(vmsa.get64("rcx"), "fast") !== 0;
-  if (at < 0 || fast) return { status: InvalidHypercallInput };
+function input(vp: SnpVp, bytes: number, run: (vp: SnpVp, view: DataView) => number | undefined): VsmCall {
+  const at = vp.vmm.hypercallInput(bytes);
+  if (at < 0) return { status: InvalidHypercallInput };
   // A copy, so that the guest cannot change it.
   const status = run(vp, new DataView(vp.memory.u8.slice(at, at + bytes).buffer));
   return status === undefined ? undefined : { status };
@@ -153,13 +146,13 @@ function setInitialContext(vmsa: ProtectedVmsa, view: DataView, at: number): voi
     });
   }
   for (const name of ["xcr0", "dr6", "dr7"] as const) vmsa.set64(name, RESET[name]);
-  vmsa.set32("mxcsr", RESET.mxcsr);
-  vmsa.set32("x87_fcw", RESET.fcw);
+  vmsa.set32("mxcsr", X64.FXSAVE_MXCSR_INIT);
+  vmsa.set32("x87_fcw", X64.FXSAVE_FCW_INIT);
 }
 
 /** VTL0 calls VTL1, which goes on behind its last return. */
 function vtlCall(vp: SnpVp): VsmCall {
-  completeCall(vp.vmsa(0));
+  vp.vmm.completeInstruction();
   switchVtl(vp, VTL1);
   const control = assistControl(vp);
   if (control >= 0) vp.port.store32(control, HvVtlEntryReason.values.VTL_CALL);
@@ -168,7 +161,7 @@ function vtlCall(vp: SnpVp): VsmCall {
 
 /** VTL1 returns; unless the return is fast, VTL0 has RAX and RCX of VTL1's assist page. */
 function vtlReturn(vp: SnpVp, fast: boolean): VsmCall {
-  completeCall(vp.vmsa(VTL1));
+  vp.vmm.completeInstruction();
   const control = fast ? -1 : assistControl(vp);
   switchVtl(vp, 0);
   if (control < 0) return "switched";
@@ -176,12 +169,6 @@ function vtlReturn(vp: SnpVp, fast: boolean): VsmCall {
   const rcx = vp.port.load64(control + HvVpVtlControl.at["registers.rcx"]);
   restoreReturnRegisters(vp.vmsa(0), rax, rcx);
   return "switched";
-}
-
-/** RIP moves behind the instruction that switches. */
-function completeCall(vmsa: ProtectedVmsa): void {
-  vmsa.set64("rip", vmsa.get64("guest_nrip"));
-  vmsa.set64("vintr_ctrl", vmsa.get64("vintr_ctrl") & ~V_INTR_CTRL.mask.intr_shadow);
 }
 
 /** Lets the other VTL run next, with the registers that both share (f30). */

@@ -33,17 +33,12 @@ const SIZE_4K = RMP_GEOMETRY.PAGE_SIZE_4K;
 
 /** Looks at the call's input; a status when it is refused, or undefined when {@linkcode CHANGE_PAGES} is to carry it out. */
 export function beginVisibility(vp: SnpVp): number | undefined {
-  const vmsa = vp.vmsa(0);
-  const control = vmsa.get64("rcx");
+  const control = vp.vmsa(0).get64("rcx");
   const count = HypercallInputControl.get(control, "rep_count");
   const start = HypercallInputControl.get(control, "rep_start");
-  const fast = HypercallInputControl.get(control, "fast") !== 0;
   const bytes = ModifySparsePageVisibility.size + count * GPN_BYTES;
-  const gpa = vmsa.get64("rdx");
-  const placed = (gpa & 7n) === 0n && Number(gpa & BigInt(PAGE_SIZE - 1)) + bytes <= PAGE_SIZE;
-  if (fast || count === 0 || start >= count || !placed) return InvalidHypercallInput;
-  const from = gpa > BigInt(Number.MAX_SAFE_INTEGER) ? -1 : vp.vmm.guestOffset(Number(gpa), bytes);
-  if (from < 0) return InvalidHypercallInput;
+  const from = vp.vmm.hypercallInput(bytes);
+  if (count === 0 || start >= count || from < 0) return InvalidHypercallInput;
   // A copy, so that the guest cannot change it.
   const input = vp.vmm.state + VmmVpState.at.hypercall_input;
   vp.memory.u8.copyWithin(input, from, from + bytes);

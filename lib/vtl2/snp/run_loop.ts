@@ -14,8 +14,8 @@ import {
   EVENT_VALID,
   FLAG_IF,
 } from "../../cpu/state.ts";
-import { VECTOR_BP, VECTOR_OF } from "../../cpu/faults.ts";
 import { ATTENTION } from "../../hypervisor/attention.ts";
+import { isInjectable } from "../../hypervisor/sev/encrypted_vp.ts";
 import { SHARED_PAGES } from "../../hypervisor/sev/machine.ts";
 import { offerInterrupt, vmgexit } from "../../hypervisor/sev/vmpl_vp.ts";
 import { HypervisorVpState } from "../../hypervisor/vp_state.ts";
@@ -24,7 +24,7 @@ import { HvMessage, HvMessageHeader } from "../../layout/hyperv/messages.ts";
 import { SevExitCode } from "../../layout/sev/constants/exit_codes.ts";
 import { GHCB_MSR_RUN_VMPL_REQ, GhcbMsrInfo } from "../../layout/sev/msr_protocol.ts";
 import { NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
-import { EVENT_INJ, EventInjType, V_INTR_CTRL, VMSA } from "../../layout/sev/vmsa.ts";
+import { EVENT_INJ, V_INTR_CTRL, VMSA } from "../../layout/sev/vmsa.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
 import { VmmVpState } from "../vmm_state.ts";
 import { BUSY, CRASHED, type HandlerResult, TRIPLE_FAULT } from "../vmm_vp.ts";
@@ -46,15 +46,12 @@ import { CHANGE_PAGES } from "./page_visibility.ts";
 import type { SnpVp } from "./snp_vp.ts";
 
 const EXIT = SevExitCode.values;
-const TYPE = EventInjType.values;
 const vmsaAt = VMSA.at;
 const control = V_INTR_CTRL.low;
 const GUEST_BUSY_HIGH = V_INTR_CTRL.high.guest_busy;
 const ATTENTION_AT = CpuState.at.attention;
 const hypervisor = HypervisorVpState.at;
 const MESSAGE = hcl_run.at.exit_message;
-/** How an event in a VMSA is recognised. */
-const event = EVENT_INJ.mask;
 
 /** Takes note of everything that others have asked of the processor, and carries it out. */
 export const ATTEND: StepId = step<SnpVp>("openhcl-snp.attend", (vp) => {
@@ -155,7 +152,9 @@ const SET_GUEST_BUSY: StepId = step<SnpVp>("openhcl-snp.test-and-set-guest-busy"
       !(vmsa.exitCode === EXIT.NPF && (info1 & NPF_EXITINFO1.mask.not_restartable) !== 0n);
     if (!restartable) return NOT_RESTARTABLE;
     const interrupted = vmsa.get64("guest_exit_int_info");
-    if (isInjectable(interrupted)) vmsa.set64("event_inj", interrupted);
+    // A software event comes again with its instruction.
+    const again = isInjectable(EVENT_INJ.get(interrupted, "type"), EVENT_INJ.get(interrupted, "vector"));
+    if ((interrupted & EVENT_INJ.mask.valid) !== 0n && again) vmsa.set64("event_inj", interrupted);
   }
   const offered = vp.get("offered");
   const { i32 } = vp.memory;
@@ -166,15 +165,6 @@ const SET_GUEST_BUSY: StepId = step<SnpVp>("openhcl-snp.test-and-set-guest-busy"
   i32[intr >>> 2] &= ~control.v_irq;
   return TAKE_MESSAGE;
 });
-
-/** Whether an event whose delivery was interrupted is given again: a software one comes again with its instruction. */
-function isInjectable(info: bigint): boolean {
-  if ((info & event.valid) === 0n) return false;
-  const type = EVENT_INJ.get(info, "type");
-  const vector = EVENT_INJ.get(info, "vector");
-  if (type === TYPE.SOFTWARE_INTERRUPT) return false;
-  return type !== TYPE.EXCEPTION || (vector !== VECTOR_BP && vector !== VECTOR_OF);
-}
 
 /** The instruction that was interrupted cannot be run again: the VTL is lost (f21). */
 const NOT_RESTARTABLE: StepId = step<SnpVp>("openhcl-snp.not-restartable", (vp) => {

@@ -8,12 +8,13 @@
  * @module
  */
 import { VECTOR_DB, VECTOR_PF } from "../../cpu/faults.ts";
+import { CR0_PE, EFER_LMA } from "../../cpu/state.ts";
 import type { Devices } from "../../devices/devices.ts";
-import { GUEST_ASID } from "../../hypervisor/sev/machine.ts";
 import { exceptionEvent } from "../../hypervisor/sev/vmpl_vp.ts";
 import type { VirtualProcessor } from "../../hypervisor/virtual_processor.ts";
 import { HvX64PendingEventType, HvX64PendingExceptionEvent } from "../../layout/hyperv/events.ts";
 import { HvX64RegisterName } from "../../layout/hyperv/constants/registers.ts";
+import { HypercallInputControl } from "../../layout/hyperv/hypercalls.ts";
 import { HvX64VpExecutionState } from "../../layout/hyperv/messages.ts";
 import { hcl_run } from "../../layout/hyperv/hcl_run.ts";
 import { HvX64SegmentRegister } from "../../layout/hyperv/segments.ts";
@@ -24,7 +25,6 @@ import type { Policy } from "../../memory/policy.ts";
 import { PERMISSION_READ, PERMISSION_WRITE, RMP_CHECK } from "../../sev/rmp.ts";
 import { CONTEXT, CS_SEGMENT, EXECUTION_STATE, RFLAGS, RIP } from "../context.ts";
 import { CRASHED, type HandlerResult, type VmmCrash, type VmmPartition, type VmmVp } from "../vmm_vp.ts";
-import { vmplOf } from "./init_vmsa.ts";
 import { SNP_PAGES, SnpVmmState } from "./pages.ts";
 import type { SnpVp } from "./snp_vp.ts";
 
@@ -38,9 +38,7 @@ const GPRS = [
   ...["r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"] as const,
 ] as const;
 const XMM_QWORDS = 32;
-const CR0_PE = 1n;
-const EFER_LMA = 1n << 10n;
-/** Exception vector numbers above the processor's own are no exceptions. */
+/** The event has sixteen bits for a vector of eight. */
 const VECTOR_MASK = 0xff;
 
 /** Registers of 64 bits that the emulator gets or sets, by the VMSA's name. */
@@ -126,8 +124,8 @@ export class SnpVmmVp implements VmmVp {
     this.#getSegment("cs", this.message + CS_SEGMENT);
     const shadow = (vmsa.get64("vintr_ctrl") & V_INTR_CTRL.mask.intr_shadow) !== 0n;
     u16[(this.message + EXECUTION_STATE) >>> 1] = vmsa.get8("cpl") & execution.cpl |
-      ((vmsa.get64("cr0") & CR0_PE) !== 0n ? execution.cr0_pe : 0) |
-      ((vmsa.get64("efer") & EFER_LMA) !== 0n ? execution.efer_lma : 0) |
+      ((vmsa.get64("cr0") & BigInt(CR0_PE)) !== 0n ? execution.cr0_pe : 0) |
+      ((vmsa.get64("efer") & BigInt(EFER_LMA)) !== 0n ? execution.efer_lma : 0) |
       (interrupted ? execution.interruption_pending : 0) | (shadow ? execution.interrupt_shadow : 0);
   }
 
@@ -177,6 +175,12 @@ export class SnpVmmVp implements VmmVp {
     this.#vmsa.set64("rip", (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0));
   }
 
+  /** Completes the instruction that left: RIP moves behind it, and an interrupt shadow ends. */
+  completeInstruction(): void {
+    this.#vmsa.set64("rip", this.#vmsa.get64("guest_nrip"));
+    this.clearInterruptShadow();
+  }
+
   clearInterruptShadow(): void {
     const vmsa = this.#vmsa;
     vmsa.set64("vintr_ctrl", vmsa.get64("vintr_ctrl") & ~V_INTR_CTRL.mask.intr_shadow);
@@ -210,15 +214,26 @@ export class SnpVmmVp implements VmmVp {
   /** RAM that the VTL itself may read and write: what it may not, OpenHCL does not touch for it. */
   guestOffset(gpa: number, length: number): number {
     const { sev, port } = this.#vp;
-    const vmpl = vmplOf(this.#vp.vtl);
     const permissions = PERMISSION_READ | PERMISSION_WRITE;
     const last = Math.floor((gpa + Math.max(length, 1) - 1) / PAGE_SIZE);
     for (let gpn = Math.floor(gpa / PAGE_SIZE); gpn <= last; gpn++) {
       if (!sev.isRam(gpn)) return -1;
-      const check = sev.rmp!.checkGuestPrivate(port, gpn, gpn, { asid: GUEST_ASID, vmpl, permissions });
+      const check = this.#vp.checkPrivate(gpn, permissions);
       if (check !== RMP_CHECK.PASS && !(check === RMP_CHECK.OWNER && !sev.rmp!.isAssigned(port, gpn))) return -1;
     }
     return gpa;
+  }
+
+  /**
+   * Byte offset of the input, of `bytes` bytes, of the hypercall that left; -1 when the call is fast, or its input is not
+   * where the TLFS wants it: aligned to 8 bytes, within a page, in memory of the guest.
+   */
+  hypercallInput(bytes: number): number {
+    const gpa = this.#vmsa.get64("rdx");
+    const fast = HypercallInputControl.get(this.#vmsa.get64("rcx"), "fast") !== 0;
+    const placed = (gpa & 7n) === 0n && Number(gpa & BigInt(PAGE_SIZE - 1)) + bytes <= PAGE_SIZE;
+    if (fast || !placed || gpa > BigInt(Number.MAX_SAFE_INTEGER)) return -1;
+    return this.guestOffset(Number(gpa), bytes);
   }
 
   isOverlay(gpn: number): boolean {

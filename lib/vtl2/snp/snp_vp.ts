@@ -5,12 +5,13 @@
  * @module
  */
 import type { CpuidTable } from "../../hypervisor/cpuid.ts";
-import { SHARED_PAGES } from "../../hypervisor/sev/machine.ts";
+import { GUEST_ASID, SHARED_PAGES } from "../../hypervisor/sev/machine.ts";
 import { VmplVp, type VmplVpParts } from "../../hypervisor/sev/vmpl_vp.ts";
 import type { VirtualProcessor } from "../../hypervisor/virtual_processor.ts";
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import type { Policy } from "../../memory/policy.ts";
 import { ProtectedVmsa } from "../../sev/register_protection.ts";
+import type { RmpCheck } from "../../sev/rmp.ts";
 import type { InstructionEmulator } from "../emulator/emulator.ts";
 import { VmmVpState } from "../vmm_state.ts";
 import { type CopyingAgent, type CrashCopy, VMSA_BYTES } from "./crash_copy.ts";
@@ -100,6 +101,15 @@ export class SnpVp extends VmplVp implements CopyingAgent {
   /** The VTL that runs next, or has left. */
   get vtl(): number {
     return this.get("vtl");
+  }
+
+  /** The RMP's answer to an access of the VTL to page `gpn` as private memory; `permissions` are PERMISSION_* bits. */
+  checkPrivate(gpn: number, permissions: number): RmpCheck {
+    return this.sev.rmp!.checkGuestPrivate(this.port, gpn, gpn, {
+      asid: GUEST_ASID,
+      vmpl: vmplOf(this.vtl),
+      permissions,
+    });
   }
 
   /** A word of the run loop's memory. */
