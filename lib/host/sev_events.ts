@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { VECTOR_NMI } from "../cpu/faults.ts";
 import { HypervisorVpState } from "../hypervisor/vp_state.ts";
 import { EventInjType } from "../layout/sev/vmsa.ts";
 import { VMCB_CONTROL, VMCB_EVENT_INJ_LO, VMCB_INT_CTL, VMCB_INT_STATE } from "../layout/sev/vmcb.ts";
@@ -13,8 +14,6 @@ const at = VMCB_CONTROL.at;
 const EOI_PENDING = HypervisorVpState.at.eoi_pending;
 const TYPE = EventInjType.values;
 
-/** Vector of an NMI in an injected event. */
-const VECTOR_NMI = 2;
 /** `nmi` of the host's state: one waits. */
 export const NMI_WAITS = 1;
 /** `nmi` of the host's state: the guest has not completed the last one. */
@@ -56,6 +55,13 @@ export function injectEvent(host: HostVcpu): void {
   const fromPic = apic.acknowledgeExtInt() ? host.services.acknowledgePic() : -1;
   const vector = fromPic >= 0 ? fromPic : apic.acknowledge();
   if (vector >= 0) host.setVmcb32(at.event_inj, VMCB_EVENT_INJ_LO.make({ vector, type: TYPE.INTR, valid: 1 }));
+}
+
+/** Injects an exception at the next entry; without `error` it has no error code. */
+export function injectException(host: HostVcpu, vector: number, error?: number): void {
+  const error_code_valid = error === undefined ? 0 : 1;
+  host.setVmcb32(at.event_inj, VMCB_EVENT_INJ_LO.make({ vector, type: TYPE.EXCEPTION, error_code_valid, valid: 1 }));
+  host.setVmcb32(at.event_inj_err, error ?? 0);
 }
 
 /** The guest has become interruptible: the window is closed. */

@@ -7,12 +7,14 @@
  *
  * @module
  */
+import { VECTOR_VC } from "../cpu/faults.ts";
 import { CpuState } from "../cpu/state.ts";
 import { assemble } from "../guest/assembler/assemble.ts";
 import { SEV_KERNEL_RAM_BYTES, sevKernel } from "../guest/programs/sev_kernel.ts";
 import { vcKernelImage, vcLabel, vcProgramNumber } from "../guest/programs/vc/kernel.ts";
 import { EARLY_HANDLER, VC_POLICIES } from "../guest/programs/vc/policies.ts";
 import { type HostVcpu, MP_STATE } from "../host/host_vcpu.ts";
+import { injectException } from "../host/sev_events.ts";
 import { ATTENTION } from "../hypervisor/attention.ts";
 import { VMRUN } from "../hypervisor/sev/sev_vp.ts";
 import { SevVpState, TURN } from "../hypervisor/sev/state.ts";
@@ -20,8 +22,7 @@ import { X86_MSR } from "../layout/hyperv/constants/msrs.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import { IOIO_EXITINFO1 } from "../layout/sev/exit_info.ts";
 import { GHCB, type GhcbValidField } from "../layout/sev/ghcb.ts";
-import { EventInjType } from "../layout/sev/vmsa.ts";
-import { VMCB_CONTROL, VMCB_EVENT_INJ_LO } from "../layout/sev/vmcb.ts";
+import { VMCB_CONTROL } from "../layout/sev/vmcb.ts";
 import { X64 } from "../layout/x64/constants.ts";
 import { END } from "../machine/header.ts";
 import { loadGuest, loadSevGuest } from "../machine/load.ts";
@@ -184,7 +185,6 @@ const STEPS_MAX = 20_000;
 const SMALL_RAM_BYTES = 1 << 20;
 /** Exit codes below this have a bit in the VMCB's intercept vector. */
 const INTERCEPT_CODES = 8 * VMCB_CONTROL.field("intercepts").size;
-const VECTOR_VC = 29;
 
 /** The instruction with registers that suit all of them; it begins when a sleeping guest is woken. */
 function snippet({ text = "nop", eax = 0, device }: ConformanceCase, origin: number, done: number): Uint8Array {
@@ -257,15 +257,7 @@ function tryInstruction(kernel: Kernel, hostName: HostName, one: ConformanceCase
   const words = (host.vmcb + vmcb.intercepts) >>> 2;
   // The exit is wanted, whatever this host intercepts.
   if (code < INTERCEPT_CODES) memory.u32[words + (code >>> 5)] |= 1 << (code & 31);
-  if (injected) {
-    memory.u32[(host.vmcb + vmcb.event_inj) >>> 2] = VMCB_EVENT_INJ_LO.make({
-      vector: VECTOR_VC,
-      type: EventInjType.values.EXCEPTION,
-      error_code_valid: 1,
-      valid: 1,
-    });
-    memory.u32[(host.vmcb + vmcb.event_inj_err) >>> 2] = code;
-  }
+  if (injected) injectException(host, VECTOR_VC, code);
   host.set32("mp_state", MP_STATE.RUNNABLE);
   vp.port.or32(vp.cpuState + CpuState.at.attention, ATTENTION.STOP);
   let sent: readonly GhcbValidField[] | undefined;

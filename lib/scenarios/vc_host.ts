@@ -5,15 +5,17 @@
  *
  * @module
  */
+import { VECTOR_GP, VECTOR_UD, VECTOR_VC } from "../cpu/faults.ts";
 import { vcLabel } from "../guest/programs/vc/kernel.ts";
-import { stepName } from "../memory/steps.ts";
+import { KVM_EXIT } from "../host/kvm/exit.ts";
+import { injectException } from "../host/sev_events.ts";
+import { VMD_EXIT } from "../host/vmd/exit.ts";
 import { SevVpState, TURN } from "../hypervisor/sev/state.ts";
 import { VMRUN } from "../hypervisor/sev/sev_vp.ts";
 import { GhcbExitResult } from "../layout/sev/constants/ghcb.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import { GHCB, GHCB_VALID_BIT } from "../layout/sev/ghcb.ts";
-import { EventInjType } from "../layout/sev/vmsa.ts";
-import { VMCB_CONTROL, VMCB_EVENT_INJ_LO } from "../layout/sev/vmcb.ts";
+import { VMCB_CONTROL } from "../layout/sev/vmcb.ts";
 import { Agent } from "../memory/agent.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
 import { Ghcb } from "../sev/ghcb.ts";
@@ -25,9 +27,6 @@ const EXIT = SevExitCode.values;
 const INFO2_GP = 0x8000_030dn;
 /** Reason of an error: a field is missing. */
 const INFO2_MISSING = 4n;
-const VECTOR_UD = 6;
-const VECTOR_GP = 13;
-const VECTOR_VC = 29;
 /** What is put above the result's size. */
 const EXCESS = 0x7f7f_7f7f_0000_0000n;
 /** A response code that no request has. */
@@ -84,8 +83,18 @@ export const BAD_ANSWERS: readonly Act[] = [
       }
     },
   },
-  { name: "#GP is injected", worthless: false, forged: false, act: (host) => host.inject(VECTOR_GP, 0) },
-  { name: "#UD is injected", worthless: false, forged: false, act: (host) => host.inject(VECTOR_UD) },
+  {
+    name: "#GP is injected",
+    worthless: false,
+    forged: false,
+    act: ({ parts }) => injectException(parts.host, VECTOR_GP, 0),
+  },
+  {
+    name: "#UD is injected",
+    worthless: false,
+    forged: false,
+    act: ({ parts }) => injectException(parts.host, VECTOR_UD),
+  },
 ];
 
 /** #VC exceptions that no instruction has caused. */
@@ -93,7 +102,7 @@ export const FORGED_EVENTS: readonly Act[] = [EXIT.CPUID, EXIT.IOIO, EXIT.MSR, E
   name: `#VC ${code.toString(16)} is injected`,
   worthless: false,
   forged: true,
-  act: (host) => host.inject(VECTOR_VC, code),
+  act: ({ parts }) => injectException(parts.host, VECTOR_VC, code),
 }));
 
 /** Bad answers by the MSR protocol. */
@@ -133,19 +142,6 @@ export class BadHost extends Agent {
     this.ghcb = new Ghcb(this.memory.view, vcLabel("GHCB"));
     this.control = parts.host.vmcb;
     this.step = TAMPER;
-  }
-
-  /** Injects an exception at the next entry. */
-  inject(vector: number, error?: number): void {
-    const { u32 } = this.memory;
-    const hasError = error === undefined ? 0 : 1;
-    u32[(this.control + vmcb.event_inj) >>> 2] = VMCB_EVENT_INJ_LO.make({
-      vector,
-      type: EventInjType.values.EXCEPTION,
-      error_code_valid: hasError,
-      valid: 1,
-    });
-    u32[(this.control + vmcb.event_inj_err) >>> 2] = error ?? 0;
   }
 
   /** Whether the host has handed the processor back and the guest has not begun. */
@@ -212,12 +208,12 @@ const ENTER_EARLY: StepId = step<LateHost>(
 /** Whether the guest has just left, with this exit code. */
 export function atExit({ vp, host }: VcMachine, code: number): boolean {
   const { u32 } = vp.memory;
-  return u32[(vp.sevState + SevVpState.at.turn) >>> 2] === TURN.HOST && HANDLE_EXIT.has(stepName(host.step)) &&
+  return u32[(vp.sevState + SevVpState.at.turn) >>> 2] === TURN.HOST && HANDLE_EXIT.has(host.step) &&
     u32[(host.vmcb + vmcb.exit_code) >>> 2] === code && vp.step === VMRUN;
 }
 
 /** The steps with which the hosts begin to handle an exit. */
-const HANDLE_EXIT: ReadonlySet<string> = new Set(["kvm.handle-exit", "vmm.handle-exit"]);
+const HANDLE_EXIT: ReadonlySet<StepId> = new Set([KVM_EXIT, VMD_EXIT]);
 
 /** Number of the act of a host that has entered the guest before it has answered. */
 export function lateAct(acts: readonly Act[]): number {
