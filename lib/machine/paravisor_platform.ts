@@ -17,11 +17,10 @@ import { ACTIVITY_WAIT_FOR_SIPI } from "../cpu/state.ts";
 import { resetHypervVcpu } from "../host/hyperv/exit.ts";
 import type { CpuidTable } from "../hypervisor/cpuid.ts";
 import { LowerVtlBus, VTOM_BIT } from "../hypervisor/sev/lower_vtl_bus.ts";
-import { GUEST_ASID } from "../hypervisor/sev/machine.ts";
 import { SevVpState, TURN } from "../hypervisor/sev/state.ts";
 import type { VirtualProcessor } from "../hypervisor/virtual_processor.ts";
 import { SNP_LAUNCH } from "../layout/sev/constants/firmware.ts";
-import { RMP_GEOMETRY, VMPL } from "../layout/sev/constants/rmp.ts";
+import { VMPL } from "../layout/sev/constants/rmp.ts";
 import { RMPADJUST_ATTRS } from "../layout/sev/rmp.ts";
 import { SNP_SECRETS_PAGE } from "../layout/sev/secrets_page.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
@@ -29,6 +28,7 @@ import { nextNonce, ProtectedVmsa, protectingBitmap, TWEAK_BITMAP_BYTES } from "
 import { InstructionEmulator } from "../vtl2/emulator/emulator.ts";
 import { ApicDevices } from "../vtl2/snp/apic_devices.ts";
 import { initVmsa, initVtl2Vmsa, vmplOf } from "../vtl2/snp/init_vmsa.ts";
+import { lowerVmplRights, rmpadjust } from "../vtl2/snp/page_visibility.ts";
 import { EMULATOR_STATE_OFFSET, SNP_PAGES, SNP_PAGES_PER_VP } from "../vtl2/snp/pages.ts";
 import { ATTEND } from "../vtl2/snp/run_loop.ts";
 import { SnpVp } from "../vtl2/snp/snp_vp.ts";
@@ -118,8 +118,8 @@ export class ParavisorPlatform extends SevPlatform {
     const { sev } = this;
     for (let page = 0; page < config.ramBytes / PAGE_SIZE; page++) {
       sev.launchPage(port, page, page, false);
-      this.#adjust(page, VMPL.VTL1, true);
-      this.#adjust(page, VMPL.VTL0, true);
+      this.#adjust(page, lowerVmplRights(VMPL.VTL1, 1));
+      this.#adjust(page, lowerVmplRights(VMPL.VTL0, 1));
     }
     const first = sev.secretsPage / PAGE_SIZE;
     for (let page = first; page < first + 1 + config.vps * SNP_PAGES_PER_VP; page++) {
@@ -127,13 +127,12 @@ export class ParavisorPlatform extends SevPlatform {
     }
   }
 
-  /** RMPADJUST by VMPL0: all rights for `vmpl`, or a VMSA. */
-  #adjust(page: number, vmpl: number, all: boolean): void {
-    const rights = all ? { read: 1, write: 1, user_execute: 1, supervisor_execute: 1 } : { vmsa: 1 };
-    const attributes = RMPADJUST_ATTRS.make({ target_vmpl: vmpl, ...rights });
-    const options = { asid: GUEST_ASID, vmpl: VMPL.MOST_PRIVILEGED, size: RMP_GEOMETRY.PAGE_SIZE_4K, attributes };
-    const { check, result } = this.sev.rmp!.rmpadjust(this.#own.port, page, page, options);
-    if (check !== 0 || result !== 0) throw new RangeError(`RMPADJUST of page ${page} fails`);
+  /** RMPADJUST by VMPL0, at a time when it cannot fail. */
+  #adjust(page: number, attributes: bigint): void {
+    const { sev } = this;
+    if (!rmpadjust({ sev, port: this.#own.port }, page, attributes)) {
+      throw new RangeError(`RMPADJUST of page ${page} fails`);
+    }
   }
 
   /** OpenHCL's own VMSA is measured at launch; those of the lower VTLs are made by it. */
@@ -150,7 +149,7 @@ export class ParavisorPlatform extends SevPlatform {
       nonce = nextNonce(nonce);
       initVmsa(vp.vmsa(vtl), { vtl, inherited: sev.features, vtom: 1n << BigInt(VTOM_BIT), nonce });
       sev.launchPage(port, page / PAGE_SIZE, page / PAGE_SIZE, false);
-      this.#adjust(page / PAGE_SIZE, VMPL.VTL1, false);
+      this.#adjust(page / PAGE_SIZE, RMPADJUST_ATTRS.make({ target_vmpl: VMPL.VTL1, vmsa: 1 }));
     }
     vp.saveRegisters(vp.vmsaPage(0));
   }

@@ -128,10 +128,19 @@ function grant(vp: SnpVp, page: number): boolean {
 
 /** RMPADJUST: all rights for `vmpl`, or none. */
 function adjust(vp: SnpVp, page: number, vmpl: number, all: 0 | 1): boolean {
+  return rmpadjust(vp, page, lowerVmplRights(vmpl, all));
+}
+
+/** Attributes with which `vmpl` may do everything with a page, or nothing. */
+export function lowerVmplRights(vmpl: number, all: 0 | 1): bigint {
   const rights = { read: all, write: all, user_execute: all, supervisor_execute: all };
-  const attributes = RMPADJUST_ATTRS.make({ target_vmpl: vmpl, ...rights });
+  return RMPADJUST_ATTRS.make({ target_vmpl: vmpl, ...rights });
+}
+
+/** RMPADJUST of a page by VMPL0; false when it fails. */
+export function rmpadjust({ sev, port }: Pick<SnpVp, "sev" | "port">, page: number, attributes: bigint): boolean {
   const options = { asid: GUEST_ASID, vmpl: VMPL.MOST_PRIVILEGED, size: SIZE_4K, attributes };
-  const { check, result } = vp.sev.rmp!.rmpadjust(vp.port, page, page, options);
+  const { check, result } = sev.rmp!.rmpadjust(port, page, page, options);
   return check === RMP_CHECK.PASS && result === 0;
 }
 
