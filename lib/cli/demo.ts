@@ -31,6 +31,7 @@ import {
   WORKERS_FLAG,
   workersConfig,
 } from "./machine_flags.ts";
+import { STANDARD_OUTPUT } from "./output_file.ts";
 import type { Printer } from "./printer.ts";
 import { exitCodeOf, printEnd, printHistogram, runJson } from "./run_report.ts";
 
@@ -79,12 +80,17 @@ export const demoCommand: Command = command({
     "then exits by kind.",
     "On sev-es and snp it is another guest, with #VC handlers of its own: it accepts its memory, starts the others and talks " +
     "to the host through a GHCB. It marks a secret in memory and XMM registers; the host view must be empty of it. With " +
-    "--paravisor openhcl the guest is the embedded one, at VMPL2: OpenHCL at VMPL0 handles its exits.",
+    "--paravisor openhcl the guest is the embedded one, at VMPL2: OpenHCL at VMPL0 handles its exits. --host-view - writes " +
+    "the view alone to standard output, and what the guest says to standard error.",
     "Beside a malicious host a guest may end itself, stop, or never come to its end: the run is given ten seconds. " +
     "--noninterference runs with --runtime deterministic, whatever is asked for; a difference is exit code 12.",
   ],
   async run({ values, words, printer }) {
     const seed = seedOf(values, "demo");
+    const viewOnly = values["host-view"] === STANDARD_OUTPUT;
+    if (values.json && viewOnly) {
+      throw new UsageError("--json and --host-view - both write to standard output, expected one of them", "demo");
+    }
     const platforms: Record<string, unknown>[] = [];
     let code: number = EXIT.CLEAN;
     const chosen: readonly RunPlatform[] = values.platform === "all" ? DEMO_PLATFORMS : [values.platform];
@@ -92,7 +98,6 @@ export const demoCommand: Command = command({
     const workers = workersConfig(values, "demo");
     if (values.noninterference) checkComparable(values, chosen[0]);
     for (const platform of chosen) {
-      if (!values.json) printer.line(printer.style("bold", titleOf(platform, host)));
       const config: MachineConfig = {
         platform,
         ...(platform === "sidecar" ? sidecarConfig(values, platform, "demo") : {}),
@@ -107,15 +112,21 @@ export const demoCommand: Command = command({
       if (values.noninterference) return await checkNoninterference(config, seed, values.json, printer);
       const machine = createMachine(config, values.runtime);
       const serial: Uint8Array[] = [];
-      const onSerial = (bytes: Uint8Array) => values.json ? serial.push(bytes) : printer.write(bytes);
+      const onSerial = (bytes: Uint8Array) => {
+        if (values.json) serial.push(bytes);
+        else if (viewOnly) printer.writeError(bytes);
+        else printer.write(bytes);
+      };
+      const title = titleOf(platform, host);
       const { report, leaks } = await runDemo(machine, values, printer, {
+        begin: () => !values.json && !viewOnly && printer.line(printer.style("bold", title)),
         seed,
         onSerial,
         ...(values.malicious === undefined ? {} : { timeLimitSeconds: MALICIOUS_SECONDS }),
       });
       if (values.json) {
         platforms.push({ ...runJson(machine, report), serial: await new Blob(serial as BlobPart[]).text() });
-      } else {
+      } else if (!viewOnly) {
         printer.line();
         printHistogram(report, printer);
       }
@@ -148,12 +159,12 @@ function needsHandlers(config: MachineConfig): boolean {
   return isEncrypted(config) && config.paravisor === undefined;
 }
 
-/** Runs the platform's guest on a new machine; `leaks` counts the secrets that its host could read. */
+/** Runs the platform's guest on a new machine, after `begin` when nothing can be refused any more; `leaks` counts the secrets that its host could read. */
 async function runDemo(
   machine: Machine,
   values: HostValues,
   printer: Printer,
-  options: RunOptions,
+  { begin, ...options }: RunOptions & { readonly begin: () => void },
 ): Promise<{ report: RunReport; leaks: number }> {
   const { config } = machine;
   const own = needsHandlers(config);
@@ -164,6 +175,7 @@ async function runDemo(
   else loadDemoGuest(machine);
   const path = values["host-view"];
   if (path === undefined) {
+    begin();
     return { report: await interruptible((signal) => runMachine(machine, { ...options, signal })), leaks: 0 };
   }
   const extra = values.secret === undefined ? { ranges: [], gpr: false, xmm: false } : parseSecrets(
@@ -172,6 +184,7 @@ async function runDemo(
   );
   const marks = own ? { ...extra, ranges: [sevKernelSecret(), ...extra.ranges], xmm: true } : extra;
   using view = writeHostView(machine, path, marks, printer);
+  begin();
   const report = await interruptible((signal) => runMachine(machine, { ...options, ...view.options, signal }));
   return { report, leaks: view.finish() };
 }

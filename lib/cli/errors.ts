@@ -27,6 +27,20 @@ export class OutputClosed extends Error {
   override name = "OutputClosed";
 }
 
+/** Something cannot be written: the disk is full, say. The tool is not to blame, so the command ends with one line. */
+export class OutputFailed extends Error {
+  /** The class's name. */
+  override name = "OutputFailed";
+
+  /**
+   * @param what What is being written, such as `standard output`.
+   * @param reason Why it cannot be.
+   */
+  constructor(what: string, reason: unknown) {
+    super(`cannot write ${what}: ${reason instanceof Error ? reason.message : String(reason)}`);
+  }
+}
+
 /** What the process reports for an error that ended a command. */
 export interface ErrorReport {
   /** The exit code. */
@@ -50,6 +64,7 @@ const MESSAGE_LENGTH_MAX = 1_000;
  */
 export function reportOf(error: unknown): ErrorReport {
   if (error instanceof OutputClosed) return { code: EXIT.OUTPUT_CLOSED, text: null };
+  if (error instanceof OutputFailed) return { code: EXIT.TOOL_FAILURE, text: `exitbox: ${oneLine(error.message)}` };
   if (error instanceof BadInput) return { code: EXIT.USAGE, text: `exitbox: ${oneLine(error.message)}` };
   if (error instanceof Error) {
     const text = `exitbox: internal error: ${oneLine(error.message)}`;

@@ -88,6 +88,11 @@ export function word<const W extends string>(words: readonly [W, ...W[]], meanin
   return preset(single(words.join("|"), meaning, words[0], (value, flag) => parseWord(value, flag, words)));
 }
 
+/** One of several words, which may be left out. */
+export function optionalWord<W extends string>(words: readonly W[], meaning: string): Flag<W | undefined> {
+  return single(words.join("|"), meaning, null, (value, flag) => parseWord(value, flag, words));
+}
+
 /** A whole number with a default. */
 export function integer(placeholder: string, meaning: string, value: string, range: Range): Flag<number> {
   return preset(single(placeholder, meaning, value, (text, flag) => parseInteger(text, flag, range)));

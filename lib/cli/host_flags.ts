@@ -5,15 +5,14 @@
  */
 
 import { CpuState } from "../cpu/state.ts";
-import { HostView, type HostViewRecord, type SecretMarks } from "../inspect/host_view.ts";
+import { HostView, type HostViewRecord, SECRET_WINDOW, type SecretMarks } from "../inspect/host_view.ts";
 import { type MachineConfig, PARAVISORS, type Platform } from "../machine/config.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { RunOptions } from "../machine/run.ts";
 import { type HostName, HOSTS } from "../machine/sev_platform.ts";
 import { BadInput } from "../memory/bad_input.ts";
-import { suggestion } from "../memory/nearest_name.ts";
 import { UsageError } from "./errors.ts";
-import { type Flag, optionalInteger, text, word } from "./flags.ts";
+import { type Flag, optionalInteger, optionalWord, text, word } from "./flags.ts";
 import { OutputFile } from "./output_file.ts";
 import type { Printer } from "./printer.ts";
 
@@ -32,7 +31,10 @@ const SEED_MAX = 0x7fff_ffff;
 /** The flags about the host, and about who is between it and the guest. */
 export const HOST_FLAGS = {
   paravisor: paravisorFlag,
-  host: text("HOST", `sev-es, snp: ${Object.keys(HOSTS).join(" or ")} (kvm unless given; Hyper-V below a paravisor)`),
+  host: optionalWord(
+    Object.keys(HOSTS) as HostName[],
+    "sev-es, snp: whose VMM (kvm unless given; Hyper-V below a paravisor)",
+  ),
   "host-view": text("FILE", "sev-es, snp: write all that the host could read at each exit, as JSON lines"),
   secret: text("LIST", "what must not be there: gpr, xmm, ranges such as 0x1000+64; leaks are counted in the view"),
   malicious: optionalInteger("SEED", "sev-es, snp: a second host that does at random what it can to the guest", {
@@ -43,7 +45,7 @@ export const HOST_FLAGS = {
 /** What {@linkcode HOST_FLAGS} give. */
 export interface HostValues {
   readonly paravisor: keyof typeof PARAVISORS;
-  readonly host: string | undefined;
+  readonly host: HostName | undefined;
   readonly "host-view": string | undefined;
   readonly secret: string | undefined;
   readonly malicious: number | undefined;
@@ -99,13 +101,10 @@ export function hostConfig(
     throw new UsageError("--malicious knows no paravisor", command);
   }
   if (host === undefined) return { ...paravisor, ...malicious };
-  if (!Object.hasOwn(HOSTS, host)) {
-    throw new BadInput(`--host "${host}" is not known${suggestion(host, Object.keys(HOSTS))}`);
-  }
   if (paravisor.paravisor !== undefined) {
     throw new UsageError(`--host ${host} runs no paravisor: with --paravisor openhcl the host is Hyper-V`, command);
   }
-  return { host: host as HostName, ...malicious };
+  return { host, ...malicious };
 }
 
 /** `START+BYTES` or `START-END`, decimal or hexadecimal. */
@@ -131,6 +130,9 @@ export function parseSecrets(list: string, ramBytes: number): SecretMarks {
       marked += bytes;
       if (!(bytes > 0) || address + bytes > ramBytes || marked > SECRET_BYTES_MAX) {
         throw new BadInput(`--secret "${part}" is not a range of guest memory of at most 1M`);
+      }
+      if (bytes < SECRET_WINDOW) {
+        throw new BadInput(`--secret "${part}" is too short: only ${SECRET_WINDOW} bytes in a row are recognised`);
       }
       ranges.push({ address, bytes });
     }

@@ -25,7 +25,7 @@ export const mergeCommand: Command = command({
     ["exitbox merge part1.json part2.json part3.json part4.json", "the verdict on the whole"],
     ["exitbox merge part*.json --json", "the same as one JSON object"],
   ],
-  operands: { name: "FILE...", min: 1, max: FILES_MAX, meaning: "what explore --shard I/N --json wrote, for every I" },
+  operands: { name: "FILE", min: 1, max: FILES_MAX, meaning: "what explore --shard I/N --json wrote, for every I" },
   flags: { Results: { out: outFlag, json: jsonFlag } },
   details: [
     "States, transitions and schedules are sums: a state that several shards have reached counts for each. A shard that " +

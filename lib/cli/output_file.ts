@@ -6,6 +6,7 @@
  */
 
 import { BadInput } from "../memory/bad_input.ts";
+import { OutputFailed } from "./errors.ts";
 
 /** Bytes that are gathered before they are written. */
 const BUFFER_BYTES = 1 << 16;
@@ -121,7 +122,7 @@ function inspect(path: string): { exists: boolean; regular: boolean; real: strin
 /** A device, pipe or socket. */
 function streamTarget(path: string): Target {
   const file = Deno.openSync(path, { write: true });
-  return { write: (bytes) => writeAll(file, bytes), commit: () => file.close(), discard: () => file.close() };
+  return { write: (bytes) => writeAll(file, bytes, path), commit: () => file.close(), discard: () => file.close() };
 }
 
 /** A regular file, written to a temporary name beside it. */
@@ -129,7 +130,7 @@ function renamedTarget(path: string): Target {
   const temporary = `${path}.partial-${Deno.pid}`;
   const file = Deno.openSync(temporary, { write: true, create: true, truncate: true });
   return {
-    write: (bytes) => writeAll(file, bytes),
+    write: (bytes) => writeAll(file, bytes, path),
     commit: () => {
       file.close();
       Deno.renameSync(temporary, path);
@@ -150,7 +151,11 @@ function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Writes all of the bytes, however few the file takes at a time. */
-function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
-  for (let written = 0; written < bytes.length;) written += file.writeSync(bytes.subarray(written));
+/** Writes all of the bytes, however few the file takes at a time. Throws {@linkcode OutputFailed}. */
+function writeAll(file: Deno.FsFile, bytes: Uint8Array, path: string): void {
+  try {
+    for (let written = 0; written < bytes.length;) written += file.writeSync(bytes.subarray(written));
+  } catch (error) {
+    throw new OutputFailed(`"${path}"`, error);
+  }
 }

@@ -10,6 +10,9 @@ import { type Command, flagGroups } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import type { Flag } from "./flags.ts";
 
+/** What is a value although it begins with a dash: standard input or output, and a negative number. */
+const DASHED_VALUE = /^-(?:[0-9].*)?$/;
+
 /** A command and the words that follow its name. */
 export interface Found {
   /** The command. */
@@ -120,7 +123,7 @@ function split(
 
 /**
  * The words with what `parseArgs` would take otherwise joined by an equals sign: `=true` at each switch, so that the word
- * after it stays an operand whatever it says, and a `-` (standard input or output) at the flag whose value it is.
+ * after it stays an operand whatever it says, and a value that begins with a dash at the flag whose value it is.
  */
 function joined(command: Command, words: readonly string[], flags: ReadonlyMap<string, Flag<unknown>>): string[] {
   const end = words.indexOf("--");
@@ -132,8 +135,8 @@ function joined(command: Command, words: readonly string[], flags: ReadonlyMap<s
     if (flag?.placeholder === null) {
       if (value !== undefined) throw new UsageError(`--${name} takes no value`, command.name);
       result.push(`${word}=true`);
-    } else if (flag !== undefined && value === undefined && words[index + 1] === "-") {
-      result.push(`${word}=-`);
+    } else if (flag !== undefined && value === undefined && DASHED_VALUE.test(words[index + 1] ?? "")) {
+      result.push(`${word}=${words[index + 1]}`);
       index++;
     } else {
       result.push(word);

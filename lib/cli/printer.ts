@@ -5,7 +5,7 @@
  * @module
  */
 
-import { OutputClosed } from "./errors.ts";
+import { OutputClosed, OutputFailed } from "./errors.ts";
 
 /** When colour is used. */
 export type ColorMode = "auto" | "always" | "never";
@@ -61,6 +61,8 @@ const PROGRESS_LOG_MS = 10_000;
 /** Columns that a progress line may take, so that it never wraps on an ordinary terminal. */
 const PROGRESS_WIDTH = 79;
 
+const NEWLINE = 10;
+
 const encoder = new TextEncoder();
 
 /** Prints a command's results, notes and progress. */
@@ -73,6 +75,8 @@ export class Printer {
   readonly #start: number;
   #progressAt = -Infinity;
   #progressShown = false;
+  /** Whether what stands on the terminal, or in a log of standard error, ends inside a line. */
+  #lineIsOpen = false;
 
   /** Makes a printer; the two seconds before progress shows start here. */
   constructor(options: PrinterOptions) {
@@ -102,20 +106,25 @@ export class Printer {
     for (const line of body) this.line(line);
   }
 
-  /** Writes bytes of the result, such as what a guest sent to its serial port. Throws {@linkcode OutputClosed}. */
+  /**
+   * Writes bytes of the result, such as what a guest sent to its serial port. Throws {@linkcode OutputClosed}, and
+   * {@linkcode OutputFailed} where there is no room.
+   */
   write(bytes: Uint8Array): void {
     this.#clearProgress();
+    if (this.#output.isTerminal()) this.#lineIsOpen = endsInLine(bytes, this.#lineIsOpen);
     try {
       writeAll(this.#output, bytes);
     } catch (error) {
       if (error instanceof Deno.errors.BrokenPipe) throw new OutputClosed("Standard output is closed");
-      throw error;
+      throw new OutputFailed("standard output", error);
     }
   }
 
   /** Writes bytes to standard error, where results own standard output; not silenced by `--quiet`. */
   writeError(bytes: Uint8Array): void {
     this.#clearProgress();
+    this.#lineIsOpen = endsInLine(bytes, this.#lineIsOpen);
     this.#toError(bytes);
   }
 
@@ -124,9 +133,9 @@ export class Printer {
     if (!this.#quiet) this.error(text);
   }
 
-  /** Prints one line to standard error, quiet or not. */
+  /** Prints one line to standard error, quiet or not; a line that a guest has begun there ends first. */
   error(text: string): void {
-    this.writeError(encoder.encode(`${text}\n`));
+    this.writeError(encoder.encode(`${this.#lineIsOpen ? "\n" : ""}${text}\n`));
   }
 
   /** Shows how far a long job is: nothing in its first two seconds, then a line that is kept up to date. */
@@ -152,12 +161,12 @@ export class Printer {
     this.#toError(encoder.encode(CLEAR_LINE));
   }
 
-  /** Writes to standard error; nobody is left to be told when that is closed. */
+  /** Writes to standard error; nobody is left to be told when that is closed or full. */
   #toError(bytes: Uint8Array): void {
     try {
       writeAll(this.#error, bytes);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    } catch {
+      // The result and the exit code still come.
     }
   }
 }
@@ -172,6 +181,11 @@ export function tableLines(columns: readonly Column[], rows: readonly (readonly 
       return align === "right" ? cell.padStart(widths[index]) : cell.padEnd(widths[index]);
     }).join("  ").trimEnd()
   );
+}
+
+/** Whether a stream ends inside a line after these bytes; `before` is whether it did before them. */
+function endsInLine(bytes: Uint8Array, before: boolean): boolean {
+  return bytes.length === 0 ? before : bytes[bytes.length - 1] !== NEWLINE;
 }
 
 /** Writes all of the bytes, however few the stream takes at a time. */

@@ -94,7 +94,7 @@ export const runCommand: Command = command({
   },
   details: [
     "What the guest writes to its serial port (3F8) and to the debug port (402) goes to standard output, or to standard " +
-    "error when --exits - or --json owns standard output. A guest ends its machine by writing 32 bits to port F4, or by " +
+    "error when --exits -, --host-view - or --json owns standard output. A guest ends its machine by writing 32 bits to port F4, or by " +
     "halting all VPs with interrupts off.",
     "On sidecar each node's first VP is Linux's and runs the VMM for the others; with policy sidecar.hotplug=on, the " +
     "default, Linux takes each after its first exit. --hotplug 2@0.5 lets it take VP 2 half a second after the start, and " +
@@ -104,8 +104,17 @@ export const runCommand: Command = command({
     "come to its end: give it a --time-limit.",
   ],
   async run({ values, operands, words, printer }) {
-    if (values.json && values.exits === STANDARD_OUTPUT) {
-      throw new UsageError("--json and --exits - both write to standard output, expected one of them", "run");
+    const owners = [
+      ...(values.json ? ["--json"] : []),
+      ...(["exits", "host-view"] as const).filter((name) => values[name] === STANDARD_OUTPUT).map((name) =>
+        `--${name} -`
+      ),
+    ];
+    if (owners.length > 1) {
+      throw new UsageError(
+        `${owners.slice(0, 2).join(" and ")} both write to standard output, expected one of them`,
+        "run",
+      );
     }
     const seed = seedOf(values, "run");
     const sidecar = sidecarConfig(values, values.platform, "run");
@@ -136,7 +145,7 @@ export const runCommand: Command = command({
     using view = values["host-view"] === undefined
       ? undefined
       : writeHostView(machine, values["host-view"], marks, printer);
-    const output = outputOf(values.json || values.exits === STANDARD_OUTPUT, machine, printer);
+    const output = outputOf(owners.length > 0, machine, printer);
     const report = await runToFile(machine, values.exits, printer, {
       seed,
       actions,

@@ -211,6 +211,9 @@ function endNote(report: RunReport): string {
     "exit-port": `exit port ${report.exitValue}`,
     "limit": "a limit was reached",
     "interrupted": "interrupted",
+    "guest-terminated": `the guest on VP ${report.endVp} terminated itself`,
+    "host-stopped": `the host stopped the guest at VP ${report.endVp}`,
+    "entry-failed": `the processor refused to enter the guest on VP ${report.endVp}`,
   };
   const instructions = report.vps.reduce((sum, vp) => sum + vp.instructions, 0);
   const exits = report.vps.reduce((sum, vp) => sum + exitTotal(vp.exits), 0);

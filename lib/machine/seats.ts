@@ -46,7 +46,8 @@ export function checkWorkers(config: MachineConfig): void {
   const { workers } = config;
   const seats = seatCount(config);
   if (workers === undefined || (Number.isInteger(workers) && workers >= 1 && workers <= seats)) return;
-  throw new BadInput(`${workers} workers, expected 1 to ${seats}: one for each VP and the host at most`);
+  const expected = seats === 1 ? "1" : `1 to ${seats}`;
+  throw new BadInput(`${workers} workers, expected ${expected}: one for each VP and the host at most`);
 }
 
 /** The worker of each seat. */

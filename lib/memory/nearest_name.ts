@@ -5,7 +5,7 @@
  */
 
 /** Names further away than this share of their length are not worth suggesting. */
-const DISTANCE_PER_LETTER_MAX = 0.5;
+const DISTANCE_PER_LETTER_MAX = 1 / 3;
 
 /** Longer names are compared by their first letters only, so that hostile input costs little. */
 const NAME_LENGTH_MAX = 64;
@@ -81,4 +81,15 @@ export function nearestName(name: string, known: Iterable<string>): string | und
 export function suggestion(name: string, known: Iterable<string>): string {
   const nearest = nearestName(name, known);
   return nearest === undefined ? "" : `, did you mean "${nearest}"?`;
+}
+
+/**
+ * The tail of an error message about an unknown name of a few.
+ *
+ * @param name What was given.
+ * @param known The names that exist.
+ * @returns What {@linkcode suggestion} says, or `, expected …` with all names when none is near.
+ */
+export function alternatives(name: string, known: readonly string[]): string {
+  return suggestion(name, known) || (known.length === 0 ? "" : `, expected ${known.join(", ")}`);
 }

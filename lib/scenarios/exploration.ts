@@ -15,7 +15,7 @@ import { search, type SearchProgress, type SearchResult } from "../explore/searc
 import { searchShard, type Shard } from "../explore/shard.ts";
 import type { MemoryModel, Property, System } from "../explore/system.ts";
 import { BadInput } from "../memory/bad_input.ts";
-import { suggestion } from "../memory/nearest_name.ts";
+import { alternatives } from "../memory/nearest_name.ts";
 import { Random } from "../memory/random.ts";
 import type { SystemSpec } from "./spec.ts";
 
@@ -91,7 +91,7 @@ export function chosenProperties(system: System, names: readonly string[]): read
   const known = system.properties.map(({ name }) => name);
   for (const name of names) {
     if (known.includes(name)) continue;
-    throw new BadInput(`Scenario "${system.name}" has no property "${name}"${suggestion(name, known)}`);
+    throw new BadInput(`Scenario "${system.name}" has no property "${name}"${alternatives(name, known)}`);
   }
   return names.length === 0 ? system.properties : system.properties.filter(({ name }) => names.includes(name));
 }

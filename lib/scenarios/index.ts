@@ -4,7 +4,7 @@
  * @module
  */
 import { BadInput } from "../memory/bad_input.ts";
-import { suggestion } from "../memory/nearest_name.ts";
+import { alternatives } from "../memory/nearest_name.ts";
 import { ghcbDoubleFetch } from "./ghcb_double_fetch.ts";
 import { rmpFault } from "./rmp_fault.ts";
 import type { Scenario } from "./scenario.ts";
@@ -31,5 +31,5 @@ export const SCENARIOS: readonly Scenario[] = [
 export function scenarioNamed(name: string): Scenario {
   const found = SCENARIOS.find((candidate) => candidate.name === name);
   if (found !== undefined) return found;
-  throw new BadInput(`Unknown scenario "${name}"${suggestion(name, SCENARIOS.map((known) => known.name))}`);
+  throw new BadInput(`Unknown scenario "${name}"${alternatives(name, SCENARIOS.map((known) => known.name))}`);
 }

@@ -9,7 +9,7 @@
 import type { SearchBounds } from "../explore/exhaustive.ts";
 import type { MemoryModel, System } from "../explore/system.ts";
 import { BadInput } from "../memory/bad_input.ts";
-import { suggestion } from "../memory/nearest_name.ts";
+import { alternatives } from "../memory/nearest_name.ts";
 import { policyNamed, policyValue } from "../memory/policy.ts";
 
 /** A policy that a scenario varies. */
@@ -117,7 +117,7 @@ export function completeOptions(scenario: Scenario, given: Choices): Choices {
   for (const [name, value] of Object.entries(given)) {
     const option = scenario.options.find((candidate) => candidate.name === name);
     if (option === undefined) {
-      const hint = suggestion(name, scenario.options.map((known) => known.name));
+      const hint = alternatives(name, scenario.options.map((known) => known.name));
       throw new BadInput(`Scenario "${scenario.name}" has no option "${name}"${hint}`);
     }
     if (!option.values.includes(value)) {

@@ -265,6 +265,7 @@ Deno.test("bad input is one line on standard error, exit code 2", async () => {
     const cases: [string[], RegExp][] = [
       [["explore", "sidecar-completon"], /Unknown scenario "sidecar-completon", did you mean "sidecar-completion"\?/],
       [["check", "sidecar-completon"], /Unknown scenario/],
+      [["check", "nothing"], /Unknown scenario "nothing", expected sidecar-rax, .*, sev-es-vc$/m],
       [["explore", "sidecar-remove", "--policy", "driver.remove-wat=x"], /did you mean "driver\.remove-wait"\?/],
       [["explore", "sidecar-remove", "--policy", "driver.remove-wait=x"], /has no value "x", expected until-removed/],
       [
@@ -272,6 +273,7 @@ Deno.test("bad input is one line on standard error, exit code 2", async () => {
         /does not vary policy "driver\.scan"/,
       ],
       [["explore", "sidecar-remove", "--property", "no-deadlok"], /did you mean "no-deadlock"\?/],
+      [["explore", "sidecar-remove", "--property", "zero"], /has no property "zero", expected .*no-deadlock/],
       [["explore", "sidecar-remove:vps=9"], /Option "vps" has no value "9", expected 1, 2/],
       [["explore", "sidecar-remove:vsp=1"], /has no option "vsp", did you mean "vps"\?/],
       [["explore", "sidecar-remove", "--shard", "3/2"], /--shard: 3 is out of range, expected 1 to 2/],

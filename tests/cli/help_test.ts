@@ -61,6 +61,11 @@ Deno.test("help: no line of any help is wider than 100 columns", () => {
   }
 });
 
+Deno.test("help: an operand that repeats is followed by one ellipsis", () => {
+  assertEquals(COMMANDS.filter((command) => command.operands?.name.includes("...")), []);
+  assertEquals(helpLines("merge", COMMANDS).some((line) => line.startsWith("  exitbox merge FILE... [")), true);
+});
+
 Deno.test("help: every exit code is in the table", () => {
   const first = EXIT_CODE_TABLE.map(([code]) => Number(code.split("-")[0]));
   assertEquals(first, Object.values(EXIT).toSorted((a, b) => a - b));

@@ -26,7 +26,7 @@ Deno.test("demo --malicious: whatever such a host does, what it can read is empt
   });
 });
 
-Deno.test("the flags about the host: what makes no sense is one clear line, exit code 2", async () => {
+Deno.test("the flags about the host: what makes no sense is one clear line before anything is printed, exit code 2", async () => {
   const cases: [words: string[], line: RegExp][] = [
     [["demo", "--malicious", "1"], /--malicious needs --platform sev-es or snp/],
     [["demo", "--noninterference"], /--noninterference needs --platform sev-es or snp/],
@@ -35,10 +35,15 @@ Deno.test("the flags about the host: what makes no sense is one clear line, exit
     [["demo", "--platform", "snp", "--malicious", "1", "--paravisor", "openhcl"], /--malicious knows no paravisor/],
     [["demo", "--platform", "snp", "--host", "vmd"], /"vmd" has no SNP guests/],
     [["demo", "--platform", "sev-es", "--host", "vmd", "--vps", "2"], /"vmd" has guests with one VP, not 2/],
+    [
+      ["demo", "--platform", "snp", "--host-view", "no/such/view"],
+      /cannot write "no\/such\/view": its folder does not exist/,
+    ],
+    [["demo", "--platform", "snp", "--host-view", "-", "--json"], /--json and --host-view - both write/],
   ];
   for (const [words, line] of cases) {
-    const { code, err } = await exitbox(...words);
-    assertEquals(code, EXIT.USAGE, words.join(" "));
+    const { code, out, err } = await exitbox(...words);
+    assertEquals([code, out], [EXIT.USAGE, ""], words.join(" "));
     assertMatch(err, line);
   }
 });
@@ -50,4 +55,14 @@ Deno.test("run: a #VC for which a guest has no handler is named, in text and in 
     const { out } = await exitbox("run", path, "--platform", "snp", "--runtime", "deterministic", "--json");
     assertEquals(JSON.parse(out).vps[0].unhandled_vc, "CPUID");
   });
+});
+
+Deno.test("demo --host-view -: standard output is the view alone, and the guest speaks on standard error", async () => {
+  const words = ["--platform", "sev-es", "--vps", "1", "--runtime", "deterministic", "--host-view", "-"];
+  const { code, out, err } = await exitbox("demo", ...words);
+  assertEquals(code, EXIT.CLEAN, err);
+  const records = out.trimEnd().split("\n").map((line) => JSON.parse(line));
+  assertEquals(records[0], { schema: 1, platform: "sev-es", host: "kvm" });
+  assertEquals(records.at(-1), { exits: records.length - 2, leaks: 0 });
+  assertMatch(err, /all 1 VPs are done/);
 });

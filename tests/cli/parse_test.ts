@@ -82,6 +82,8 @@ Deno.test("parse: operands are text, and everything after -- is one", () => {
 
 Deno.test("parse: an unknown flag is refused with the nearest name", () => {
   assertThrows(() => parse("a", "--vp", "2"), UsageError, 'Unknown flag "--vp", did you mean "--vps"?');
+  const error = assertThrows(() => parse("a", "--capacity=1"), UsageError, 'Unknown flag "--capacity" (see');
+  assertEquals(error.message.includes("did you mean"), false);
   for (const flag of ["--__proto__=1", "--constructor", "--vps.x=1", "-v", "--no-json", "---json", "-vps=1"]) {
     assertThrows(() => parse("a", flag), UsageError, "Unknown flag");
   }
@@ -97,6 +99,7 @@ Deno.test("parse: a value that is missing, given twice or given to a switch is r
 
 Deno.test("parse: a malformed value is refused with the flag and the text", () => {
   assertThrows(() => parse("a", "--vps=two"), BadInput, '--vps: "two" is not a number');
+  assertThrows(() => parse("a", "--vps", "-1"), BadInput, '--vps: "-1" is not a number');
   assertThrows(() => parse("a", "--vps=65"), BadInput, "--vps: 65 is out of range, expected 1 to 64");
   assertThrows(() => parse("a", "--platform=kernal"), BadInput, '--platform: "kernal" is not one of kernel, bare');
 });

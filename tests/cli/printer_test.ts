@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { OutputClosed } from "../../lib/cli/errors.ts";
+import { OutputClosed, OutputFailed, reportOf } from "../../lib/cli/errors.ts";
+import { EXIT } from "../../lib/cli/exit_codes.ts";
 import { Printer, type Sink, tableLines } from "../../lib/cli/printer.ts";
 
 /** A stream that keeps what is written, a few bytes at a time. */
@@ -76,6 +77,35 @@ Deno.test("printer: a closed standard output ends the command, a closed standard
   const printer = new Printer({ color: "never", quiet: false, output: new Closed(), error: new Closed() });
   printer.note("nobody reads this");
   assertThrows(() => printer.line("nor this"), OutputClosed);
+});
+
+Deno.test("printer: a full disk is one line and exit code 1 for results, and nothing for notes", () => {
+  class Full extends Recorder {
+    override writeSync(): number {
+      throw new Error("No space left on device (os error 28)");
+    }
+  }
+  const printer = new Printer({ color: "never", quiet: false, output: new Full(), error: new Full() });
+  printer.note("there is no room for this");
+  const error = assertThrows(() => printer.line("nor this"), OutputFailed);
+  assertEquals(reportOf(error), {
+    code: EXIT.TOOL_FAILURE,
+    text: "exitbox: cannot write standard output: No space left on device (os error 28)",
+  });
+});
+
+Deno.test("printer: a note does not go on in a line that a guest has begun on the same stream", () => {
+  const run = (terminal: boolean, write: (printer: Printer, bytes: Uint8Array) => void) => {
+    const error = new Recorder(terminal);
+    const printer = new Printer({ color: "never", quiet: false, output: new Recorder(terminal), error });
+    write(printer, new TextEncoder().encode("ok>"));
+    printer.note("a note");
+    printer.note("another");
+    return error.text;
+  };
+  assertEquals(run(false, (printer, bytes) => printer.writeError(bytes)), "ok>\na note\nanother\n");
+  assertEquals(run(true, (printer, bytes) => printer.write(bytes)), "\na note\nanother\n");
+  assertEquals(run(false, (printer, bytes) => printer.write(bytes)), "a note\nanother\n");
 });
 
 Deno.test("printer: table columns are as wide as their widest cell, numbers at the right", () => {

@@ -191,6 +191,13 @@ Deno.test("run: bad input is one clear line and exit code 2", async () => {
       [[guest, "--platform", "bar"], /is not one of kernel, bare/],
       [[guest, "--seed", "1"], /--seed needs --runtime deterministic/],
       [[guest, "--json", "--exits", "-"], /both write to standard output/],
+      [[guest, "--platform", "snp", "--exits", "-", "--host-view", "-"], /--exits - and --host-view - both write/],
+      [[guest, "--platform", "snp", "--host", "xen"], /--host: "xen" is not one of kvm, vmd$/],
+      [
+        [guest, "--platform", "snp", "--host-view", "v", "--secret", "0x1000+7"],
+        /only 8 bytes in a row are recognised$/,
+      ],
+      [[guest, "--workers", "3"], /3 workers, expected 1: one for each VP/],
       [[guest, "--exits", `${folder}/no/such`], /its folder does not exist$/],
       [[guest, "--module", guest], /modules need a multiboot kernel/],
       [[guest, "--exit-limit", "0"], /out of range/],

@@ -51,7 +51,7 @@ Deno.test("workers: who serves others has a worker apart from those whom it serv
 
 Deno.test("workers: a number that makes no sense is refused", () => {
   for (const workers of [0, 3, 1.5]) {
-    assertThrows(() => Machine.create({ ...CONFIG, vps: 2, workers }, false), BadInput, "expected 1 to 2");
+    assertThrows(() => Machine.create({ ...CONFIG, vps: 2, workers }, false), BadInput, "expected 1 to 2:");
   }
 });
 
