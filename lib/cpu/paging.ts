@@ -3,9 +3,10 @@
  * Intel SDM volume 3, chapter 4).
  *
  * Modelled: 4 KiB, 2 MiB, 4 MiB (with PSE-36) and 1 GiB pages, accessed and dirty bits set with a compare-exchange, NX,
- * user/supervisor, CR0.WP, CR4.SMEP, protection keys of user pages, reserved bits for 48 physical address bits, global pages. The page-directory
- * pointers of PAE paging are read from memory at each walk, as AMD processors do, and checked when CR3 is loaded.
- * Not modelled: 5-level paging, SMAP (CR4 refuses their bits), memory types.
+ * user/supervisor, CR0.WP, CR4.SMEP, protection keys of user pages, reserved bits for 48 physical address bits, global
+ * pages. The page-directory pointers of PAE paging are read from memory at each walk, as AMD processors do, and checked
+ * when CR3 is loaded.
+ * Not modelled: 5-level paging, SMAP, keys of supervisor pages (CR4 refuses their bits), memory types.
  *
  * @module
  */

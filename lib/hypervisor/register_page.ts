@@ -7,7 +7,7 @@
 import { CpuState, EVENT_HAS_ERROR, EVENT_TYPE_SHIFT, XMM } from "../cpu/state.ts";
 import { HvX64RegisterPage, HvX64RegisterPageDirtyFlags } from "../layout/hyperv/register_page.ts";
 import { HvX64InterruptStateRegister, HvX64PendingInterruptionRegister } from "../layout/hyperv/registers.ts";
-import type { Move } from "../memory/copy_plan.ts";
+import { backwards, type Move } from "../memory/copy_plan.ts";
 import * as wasm from "../memory/wasm_code.ts";
 import type { VirtualProcessor } from "./virtual_processor.ts";
 
@@ -100,7 +100,7 @@ export function segmentsDirty(at: wasm.I32): wasm.I32 {
  */
 export function applyCode(at: wasm.I32, cpuState: wasm.I32): wasm.Code {
   const apply = (bit: number, moves: readonly Move[]) =>
-    wasm.when(isDirty(at, bit), wasm.copy(cpuState, at, moves.map(([from, to, bytes]) => [to, from, bytes])));
+    wasm.when(isDirty(at, bit), wasm.copy(cpuState, at, backwards(moves)));
   const valid = wasm.and(wasm.load32(at, page.version), wasm.constant(IS_VALID));
   return wasm.when(
     valid,

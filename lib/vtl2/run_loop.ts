@@ -8,8 +8,9 @@ import { HvMessageType } from "../layout/hyperv/constants/messages.ts";
 import { HvX64RegisterName } from "../layout/hyperv/constants/registers.ts";
 import { hcl_run } from "../layout/hyperv/hcl_run.ts";
 import { HvMessageHeader, HvX64IoPortAccessInfo, HvX64IoPortInterceptMessage } from "../layout/hyperv/messages.ts";
-import { HALTED, step, type StepId } from "../memory/steps.ts";
+import { step, type StepId } from "../memory/steps.ts";
 import { PAYLOAD } from "./context.ts";
+import { exitHandler } from "./exit_handler.ts";
 import { handleApicEoi } from "./handlers/apic_eoi.ts";
 import { handleCpuid } from "./handlers/cpuid.ts";
 import {
@@ -26,7 +27,7 @@ import { handleUnrecoverable } from "./handlers/unrecoverable.ts";
 import { VmmRunState, WAKE } from "./kernel_pages.ts";
 import type { KernelVp } from "./kernel_vp.ts";
 import { EINTR, MSHV_RETURN_TO_LOWER_VTL, REQUEST_RESULT, saveFxState } from "./mshv_vtl.ts";
-import { BUSY, CRASHED, type HandlerResult, TRIPLE_FAULT } from "./vmm_vp.ts";
+import type { HandlerResult } from "./vmm_vp.ts";
 import { VmmVpState } from "./vmm_state.ts";
 
 const type = HvMessageType.values;
@@ -141,18 +142,7 @@ const UNEXPECTED_EXIT = handler("vmm.unexpected-exit", (vp) => {
   return vp.vmm.crash({ assertion: `unknown exit message ${HvMessageType.name(typ)}`, left: BigInt(typ) });
 });
 
-/** Declares the step of an exit handler, and the one in which it waits for a device that is busy. */
+/** Declares the step of an exit handler, behind which the loop begins again. */
 function handler(name: string, handle: (vp: KernelVp) => HandlerResult): StepId {
-  const handling: StepId = step<KernelVp>(name, (vp) => {
-    const result = handle(vp);
-    if (result === BUSY) return waiting;
-    if (result === CRASHED) return HALTED;
-    if (result === TRIPLE_FAULT) {
-      vp.onTripleFault(vp);
-      return HALTED;
-    }
-    return RUN_VP;
-  });
-  const waiting: StepId = step<KernelVp>(`${name}-busy`, () => handling, (vp) => vp.deviceReady());
-  return handling;
+  return exitHandler(name, handle, RUN_VP);
 }

@@ -157,7 +157,10 @@ function environmentBytes(i: Insn): number {
   return i.opsize === 2 ? ENVIRONMENT_BYTES_16 : ENVIRONMENT_BYTES_32;
 }
 
-/** Starts an instruction that stores `size` bytes: every fault comes before anything changes, its first word's before its last byte's. */
+/**
+ * Starts an instruction that stores `size` bytes: every fault comes before anything changes, its first word's before its
+ * last byte's.
+ */
 function probe(cpu: Cpu, i: Insn, size: number): void {
   requireX87(cpu);
   cpu.ea(i);

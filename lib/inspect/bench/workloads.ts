@@ -91,7 +91,10 @@ handler:
   iretq
 `;
 
-/** A 64-bit linear congruential generator with a store and a branch. Its number lies in the image: that memory is there on every platform. */
+/**
+ * A 64-bit linear congruential generator with a store and a branch. Its number lies in the image: that memory is there on
+ * every platform.
+ */
 const COMPUTES = `
   mov rbx, number
   mov rcx, 0x5851f42d4c957f2d

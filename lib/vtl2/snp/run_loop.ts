@@ -26,8 +26,9 @@ import { GHCB_MSR_RUN_VMPL_REQ, GhcbMsrInfo } from "../../layout/sev/msr_protoco
 import { NPF_EXITINFO1 } from "../../layout/sev/exit_info.ts";
 import { EVENT_INJ, V_INTR_CTRL, VMSA } from "../../layout/sev/vmsa.ts";
 import { HALTED, step, type StepId } from "../../memory/steps.ts";
+import { exitHandler } from "../exit_handler.ts";
 import { VmmVpState } from "../vmm_state.ts";
-import { BUSY, CRASHED, type HandlerResult, TRIPLE_FAULT } from "../vmm_vp.ts";
+import type { HandlerResult } from "../vmm_vp.ts";
 import {
   handleCpuid,
   handleHalt,
@@ -202,20 +203,9 @@ const DONE: StepId = step<SnpVp>("openhcl-snp.exit-handled", (vp) => {
   return updatesAtCrash(vp.crashCopy) ? vp.call(UPDATE, ATTEND) : ATTEND;
 });
 
-/** Declares the step of an exit handler, and the one in which it waits for a device that is busy. */
+/** Declares the step of an exit handler. */
 function handler(name: string, handle: (vp: SnpVp) => HandlerResult): StepId {
-  const handling: StepId = step<SnpVp>(`openhcl-snp.handle-${name}`, (vp) => {
-    const result = handle(vp);
-    if (result === BUSY) return waiting;
-    if (result === CRASHED) return HALTED;
-    if (result === TRIPLE_FAULT) {
-      vp.onTripleFault(vp);
-      return HALTED;
-    }
-    return DONE;
-  });
-  const waiting: StepId = step<SnpVp>(`openhcl-snp.handle-${name}-busy`, () => handling, (vp) => vp.deviceReady());
-  return handling;
+  return exitHandler(`openhcl-snp.handle-${name}`, handle, DONE);
 }
 
 const INSTRUCTION = handler("instruction", handleInstruction);
