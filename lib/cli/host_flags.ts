@@ -6,12 +6,14 @@
 
 import { CpuState } from "../cpu/state.ts";
 import { HostView, type HostViewRecord, SECRET_WINDOW, type SecretMarks } from "../inspect/host_view.ts";
+import { hex } from "../layout/field_type.ts";
 import { type MachineConfig, PARAVISORS, type Platform } from "../machine/config.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { RunOptions } from "../machine/run.ts";
 import { type HostName, HOSTS } from "../machine/sev_platform.ts";
 import { BadInput } from "../memory/bad_input.ts";
 import { UsageError } from "./errors.ts";
+import { plural } from "./explore_output.ts";
 import { type Flag, optionalInteger, optionalWord, text, word } from "./flags.ts";
 import { OutputFile } from "./output_file.ts";
 import type { Printer } from "./printer.ts";
@@ -160,7 +162,13 @@ export function writeHostView(machine: Machine, path: string, marks: SecretMarks
       host: config.paravisor === undefined ? config.host ?? "kvm" : "hyper-v",
     }),
   );
-  const onRecord = (record: HostViewRecord) => file.line(JSON.stringify(record));
+  let first = "";
+  const onRecord = (record: HostViewRecord) => {
+    file.line(JSON.stringify(record));
+    if (first !== "" || record.leaks.length === 0) return;
+    const [{ secret, where, address }] = record.leaks;
+    first = `${secret} at ${hex(address)} (${where}), exit ${record.exit}`;
+  };
   const view = new HostView(
     machine.platform.sev.sev,
     states,
@@ -179,10 +187,12 @@ export function writeHostView(machine: Machine, path: string, marks: SecretMarks
   return {
     options,
     finish: () => {
-      const result = view.leaks === 0 ? "no secret" : `${view.leaks} secrets`;
+      const result = view.leaks === 0
+        ? "no secret to be read"
+        : `secrets in ${plural(view.leaks, "place", "places")}, first ${first}`;
       file.line(JSON.stringify({ exits: view.exits, leaks: view.leaks }));
       file.commit();
-      printer.note(`host view: ${view.exits} exits, ${result} to be read`);
+      printer.note(`host view: ${view.exits} exits, ${result}`);
       return view.leaks;
     },
     [Symbol.dispose]: () => file[Symbol.dispose](),

@@ -76,7 +76,7 @@ export async function checkNoninterference(
   } else if (difference === undefined) {
     printer.line(
       `noninterference: ${exits} exits of two runs with different secrets, and the host saw the same; ` +
-        `other blocks of ciphertext changed at ${ciphertextDiffers}`,
+        `other blocks of ciphertext changed at ${ciphertextDiffers} of them`,
     );
   } else {
     const { exit, vp, what, first: a, second: b, writer } = difference;

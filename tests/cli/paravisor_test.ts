@@ -48,8 +48,17 @@ Deno.test("run --paravisor openhcl: a host view names the nonce that a published
   await withGuest("        in al, 0x80\n        cli\n        hlt", async (guest, folder) => {
     const view = `${folder}/view.jsonl`;
     const words = ["run", guest, ...OPENHCL, "--memory", "1M", "--runtime", "deterministic", "--json"];
-    const { code } = await exitbox(...words, "--policy", "vmsa.build=debug", "--host-view", view, "--secret", "gpr");
+    const { code, err } = await exitbox(
+      ...words,
+      "--policy",
+      "vmsa.build=debug",
+      "--host-view",
+      view,
+      "--secret",
+      "gpr",
+    );
     assertEquals(code, EXIT.SAFETY);
+    assertMatch(err, /secrets in \d+ places?, first nonce of VMPL2 at 0x[0-9a-f]+ \(shared\), exit \d+$/m);
     const lines = (await Deno.readTextFile(view)).trimEnd().split("\n").slice(1, -1).map((line) => JSON.parse(line));
     const secrets = new Set(lines.flatMap(({ leaks }) => leaks.map(({ secret }: { secret: string }) => secret)));
     assertEquals(secrets, new Set(["nonce of VMPL2"]));
