@@ -3,12 +3,10 @@
  *
  * @module
  */
-import { CpuState } from "../../cpu/state.ts";
-import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { takeFusedSteps } from "../../machine/fused_steps.ts";
-import type { Machine } from "../../machine/machine.ts";
 import { timeMessages } from "./message_limit.ts";
 import { measureParavisor } from "./paravisor_exits.ts";
+import { counter, median, STEPS_PER_TURN, timed } from "./rounds.ts";
 import { compareWithBare, measureSev, type SevBenchPlatform } from "./sev_exits.ts";
 import { measureSidecar, WORKER_NAMES } from "./sidecar_exits.ts";
 import { type BenchPlatform, type Workload, workloadMachine } from "./workloads.ts";
@@ -18,9 +16,6 @@ const ROUNDS = 9;
 /** Times in milliseconds: until V8 has compiled everything, and one round. */
 const FULL = { warmUpMs: 700, roundMs: 100 };
 const QUICK = { warmUpMs: 100, roundMs: 10 };
-/** Steps between two looks at the timers, as in a worker. */
-const STEPS_PER_TURN = 256;
-const NS_PER_MS = 1e6;
 const NS_PER_S = 1e9;
 
 /** A result, in the form of `--json`. */
@@ -123,38 +118,15 @@ function measureEncrypted(platform: SevBenchPlatform, workload: Workload, quick:
   };
 }
 
-/** The middle of an odd number of values. */
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1];
-}
-
-/** Exits, or instructions, so far. */
-function counter(machine: Machine, { exit }: Workload): () => number {
-  const vp = machine.processor(0);
-  const { u64 } = machine.memory;
-  const word = exit === undefined
-    ? (vp.cpuState + CpuState.at.instructions) >>> 3
-    : ((vp.state + HypervisorVpState.at.exits) >>> 3) + EXIT_KIND[exit];
-  return () => Number(u64[word]);
-}
-
 /** Measures one workload on a platform whose exits are handled where they happen. */
 function measureInThread(platform: BenchPlatform, workload: Workload, quick: boolean): BenchResult {
   const machine = workloadMachine(platform, workload);
   const vp = machine.processor(0);
-  const count = counter(machine, workload);
   const { warmUpMs, roundMs } = quick ? QUICK : FULL;
-  const run = (milliseconds: number): number => {
-    const before = count();
-    const start = performance.now();
-    let now = start;
-    do {
-      takeFusedSteps(vp, STEPS_PER_TURN);
-      machine.poll(vp);
-      now = performance.now();
-    } while (now - start < milliseconds);
-    return (now - start) * NS_PER_MS / (count() - before);
-  };
+  const run = timed(() => {
+    takeFusedSteps(vp, STEPS_PER_TURN);
+    machine.poll(vp);
+  }, counter(machine, workload.exit));
   const limited = workload.message && platform === "kernel";
   run(warmUpMs);
   for (let round = 0; round < ROUNDS; round++) timeMessages();

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { NS_PER_MS } from "./rounds.ts";
 
 /** Bytes of an `HvMessage`. */
 const MESSAGE_BYTES = 256;
@@ -13,7 +14,6 @@ const WORDS64 = MESSAGE_BYTES / 8;
 const WORDS32 = MESSAGE_BYTES / 4;
 /** Messages written in one measurement of one way. */
 const MESSAGES = 20_000;
-const NS_PER_MS = 1e6;
 
 const u64 = new BigUint64Array(new SharedArrayBuffer((PLACES + 1) * MESSAGE_BYTES));
 const i32 = new Int32Array(u64.buffer);

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { StepRunner } from "../../machine/fused_steps.ts";
+import { counter, medians, type RoundSize, STEPS_PER_TURN, type Timed, timed } from "./rounds.ts";
 import { type Workload, workloadMachine, WORKLOADS } from "./workloads.ts";
 
 /** What was measured of one machine. */
@@ -16,13 +16,6 @@ export interface ParavisorMeasurement {
   readonly costNs: number;
   /** Nanoseconds of the same exit without a copy, for a row that copies. */
   readonly offNs?: number;
-}
-
-/** How long to measure: rounds, whose median counts, and milliseconds. */
-export interface ParavisorBenchSize {
-  readonly rounds: number;
-  readonly warmUpMs: number;
-  readonly roundMs: number;
 }
 
 /** The exit of which the copies' cost is shown: the one that is handled fastest. */
@@ -37,14 +30,12 @@ const COPIES: readonly Readonly<Record<string, string>>[] = [
   { "vmsa.when": "every-exit", "vmsa.publish": "host-notification", "vmsa.copy": "sequence-word" },
 ];
 
-const STEPS_PER_TURN = 256;
 /** Turns of both agents between two looks at the clock. */
 const TURNS_PER_POLL = 64;
-const NS_PER_MS = 1e6;
 
 /** Measures every kind of exit, then the copies. */
 export function measureParavisor(
-  { rounds, warmUpMs, roundMs }: ParavisorBenchSize,
+  size: RoundSize,
   onProgress: (workload: string) => void = () => {},
 ): ParavisorMeasurement[] {
   const exits = WORKLOADS.filter(({ exit }) => exit !== undefined);
@@ -58,11 +49,9 @@ export function measureParavisor(
   const all = [...plain, ...copies];
   for (const { name, run } of all) {
     onProgress(name);
-    run(warmUpMs);
+    run(size.warmUpMs);
   }
-  const samples = all.map(() => [] as number[]);
-  for (let round = 0; round < rounds; round++) all.forEach(({ run }, k) => samples[k].push(run(roundMs)));
-  const costs = samples.map((each) => each.toSorted((a, b) => a - b)[each.length >> 1]);
+  const costs = medians(all.map(({ run }) => run), size);
   const offNs = costs[plain.length + copies.findIndex(({ off }) => off)];
   return all.map(({ name }, k) => ({
     workload: name,
@@ -72,21 +61,12 @@ export function measureParavisor(
 }
 
 /** A machine with one VP that leaves for ever; the result runs it for some milliseconds and gives nanoseconds per exit. */
-function guest(workload: Workload, policies: Readonly<Record<string, string>>): (milliseconds: number) => number {
+function guest(workload: Workload, policies: Readonly<Record<string, string>>): Timed {
   const machine = workloadMachine("snp", workload, { paravisor: "openhcl", policies });
   const vp = machine.processor(0);
   const agents = machine.agents(0).map((agent) => new StepRunner(agent));
-  const { u64 } = machine.memory;
-  const word = ((vp.state + HypervisorVpState.at.exits) >>> 3) + EXIT_KIND[workload.exit!];
-  return (milliseconds) => {
-    const before = u64[word];
-    const start = performance.now();
-    let now = start;
-    do {
-      for (let k = 0; k < TURNS_PER_POLL; k++) for (const agent of agents) agent.take(STEPS_PER_TURN);
-      machine.poll(vp);
-      now = performance.now();
-    } while (now - start < milliseconds);
-    return (now - start) * NS_PER_MS / Number(u64[word] - before);
-  };
+  return timed(() => {
+    for (let k = 0; k < TURNS_PER_POLL; k++) for (const agent of agents) agent.take(STEPS_PER_TURN);
+    machine.poll(vp);
+  }, counter(machine, workload.exit));
 }

@@ -7,12 +7,11 @@
  *
  * @module
  */
-import { CpuState } from "../../cpu/state.ts";
 import { sevHandlerMeasurement } from "../../guest/programs/sev_handler_measurement.ts";
-import { EXIT_KIND, HypervisorVpState } from "../../hypervisor/vp_state.ts";
 import { StepRunner } from "../../machine/fused_steps.ts";
 import { loadSevGuest } from "../../machine/load.ts";
 import { Machine } from "../../machine/machine.ts";
+import { counter, medians, type RoundSize, STEPS_PER_TURN, type Timed, timed } from "./rounds.ts";
 import {
   type BenchPlatform,
   HANDLER_PLACES,
@@ -37,48 +36,30 @@ export interface SevMeasurement {
   readonly instructionNs: number;
 }
 
-/** How long to measure: rounds, whose median counts, and milliseconds. */
-export interface SevBenchSize {
-  readonly rounds: number;
-  readonly warmUpMs: number;
-  readonly roundMs: number;
-}
-
-/** Steps of the host or a processor before the other has its turn; each stops where it has to wait. */
-const STEPS_PER_TURN = 256;
 /** Further warm-ups of a guest and its host: there is more to compile. */
 const GUEST_WARM_UPS = 3;
 /** Hand-overs between two looks at the timers. */
 const HAND_OVERS_PER_POLL = 64;
-const NS_PER_MS = 1e6;
 /** The kernel's RAM, with room. */
 const RAM_BYTES = 16 << 20;
-
-/** A machine that has been running for some milliseconds: what of which it does, and how often it has. */
-interface Runner {
-  /** Runs for about `milliseconds`; nanoseconds of one of what it counts. */
-  readonly run: (milliseconds: number) => number;
-}
 
 /** Measures the exits of a workload that is one of {@linkcode SEV_EXITS}. */
 export function measureSev(
   platform: SevBenchPlatform,
   workload: Workload,
-  { rounds, warmUpMs, roundMs }: SevBenchSize,
+  size: RoundSize,
 ): SevMeasurement {
   const exit = workload.name as SevExit;
   const guest = encryptedGuest(platform, exit);
   const exits = inPlace("bare", workload);
   const source = sevHandlerMeasurement(SEV_EXITS[exit], HANDLER_PLACES);
   const handler = inPlace("bare", { name: `${exit} handler`, source, message: false });
-  const runners = [guest, exits, handler];
-  for (const { run } of runners) run(warmUpMs);
-  guest.run(GUEST_WARM_UPS * warmUpMs);
-  const samples = runners.map(() => [] as number[]);
-  const [exitsBefore, instructionsBefore] = guest.counts();
-  for (let round = 0; round < rounds; round++) runners.forEach(({ run }, k) => samples[k].push(run(roundMs)));
-  const [exitsAfter, instructionsAfter] = guest.counts();
-  const [costNs, bareNs, instructionNs] = samples.map(median);
+  const runners = [guest.run, exits, handler];
+  for (const run of runners) run(size.warmUpMs);
+  guest.run(GUEST_WARM_UPS * size.warmUpMs);
+  const [exitsBefore, instructionsBefore] = [guest.exits(), guest.instructions()];
+  const [costNs, bareNs, instructionNs] = medians(runners, size);
+  const [exitsAfter, instructionsAfter] = [guest.exits(), guest.instructions()];
   return {
     costNs,
     bareNs,
@@ -92,13 +73,11 @@ export function measureSev(
 export function compareWithBare(
   platform: SevBenchPlatform,
   workload: Workload,
-  { rounds, warmUpMs, roundMs }: SevBenchSize,
+  size: RoundSize,
 ): Pick<SevMeasurement, "costNs" | "bareNs"> {
   const runners = [inPlace(platform, workload), inPlace("bare", workload)];
-  for (const { run } of runners) run(warmUpMs);
-  const samples = runners.map(() => [] as number[]);
-  for (let round = 0; round < rounds; round++) runners.forEach(({ run }, k) => samples[k].push(run(roundMs)));
-  const [costNs, bareNs] = samples.map(median);
+  for (const run of runners) run(size.warmUpMs);
+  const [costNs, bareNs] = medians(runners, size);
   return { costNs, bareNs };
 }
 
@@ -106,7 +85,7 @@ export function compareWithBare(
 function encryptedGuest(
   platform: SevBenchPlatform,
   bench: SevExit,
-): Runner & { readonly counts: () => [number, number] } {
+): { readonly run: Timed; readonly exits: () => number; readonly instructions: () => number } {
   const machine = Machine.create({
     platform,
     vps: 1,
@@ -120,53 +99,27 @@ function encryptedGuest(
   machine.clock.start();
   const vp = machine.processor(0);
   const agents = machine.agents(0).map((agent) => new StepRunner(agent));
-  const { u64 } = machine.memory;
-  const left = ((vp.state + HypervisorVpState.at.exits) >>> 3) + EXIT_KIND.vmgexit;
-  const executed = (vp.cpuState + CpuState.at.instructions) >>> 3;
-  const run = (milliseconds: number): number => {
-    const before = u64[left];
-    const start = performance.now();
-    let now = start;
-    do {
-      for (let k = 0; k < HAND_OVERS_PER_POLL; k++) for (const agent of agents) agent.take(STEPS_PER_TURN);
-      machine.poll(vp);
-      now = performance.now();
-    } while (now - start < milliseconds);
-    return (now - start) * NS_PER_MS / Number(u64[left] - before);
-  };
-  return { run, counts: () => [Number(u64[left]), Number(u64[executed])] };
+  const exits = counter(machine, "vmgexit");
+  const run = timed(() => {
+    // Each stops where it has to wait for the other.
+    for (let k = 0; k < HAND_OVERS_PER_POLL; k++) for (const agent of agents) agent.take(STEPS_PER_TURN);
+    machine.poll(vp);
+  }, exits);
+  return { run, exits, instructions: counter(machine, undefined) };
 }
 
 /**
  * A workload whose exits are handled where they happen, or that makes none: exits are counted, or instructions. On an
  * encrypted platform the host enters the guest once, and the guest stays in.
  */
-function inPlace(platform: BenchPlatform, workload: Workload): Runner {
+function inPlace(platform: BenchPlatform, workload: Workload): Timed {
   const machine = workloadMachine(platform, workload);
   const vp = machine.processor(0);
   const agents = machine.agents(0).map((agent) => new StepRunner(agent));
-  const { u64 } = machine.memory;
   // A guest that makes no exits uses up its quantum in every step.
   const steps = workload.exit === undefined ? 1 : STEPS_PER_TURN;
-  const word = workload.exit === undefined
-    ? (vp.cpuState + CpuState.at.instructions) >>> 3
-    : ((vp.state + HypervisorVpState.at.exits) >>> 3) + EXIT_KIND[workload.exit];
-  return {
-    run(milliseconds) {
-      const before = u64[word];
-      const start = performance.now();
-      let now = start;
-      do {
-        for (const agent of agents) agent.take(steps);
-        machine.poll(vp);
-        now = performance.now();
-      } while (now - start < milliseconds);
-      return (now - start) * NS_PER_MS / Number(u64[word] - before);
-    },
-  };
-}
-
-/** The middle value. */
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1];
+  return timed(() => {
+    for (const agent of agents) agent.take(steps);
+    machine.poll(vp);
+  }, counter(machine, workload.exit));
 }

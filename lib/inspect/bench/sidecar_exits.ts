@@ -9,6 +9,7 @@
  */
 import { policyOrder } from "../../memory/policy.ts";
 import { ROUND_TRIP_BYTES } from "./round_trips.ts";
+import { median } from "./rounds.ts";
 import { CONTROL, type SidecarBenchSamples, type SidecarBenchTask } from "./sidecar_worker.ts";
 import { type Workload, workloadMachine } from "./workloads.ts";
 
@@ -97,9 +98,4 @@ async function run(
     throw new Error(`Workload "${workload.name}" made no exits on platform "sidecar" in ${TIME_LIMIT_MS} ms`);
   }
   return { ...samples, trips: tripSamples };
-}
-
-/** The middle value. */
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1];
 }

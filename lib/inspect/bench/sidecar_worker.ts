@@ -12,6 +12,7 @@ import { Machine } from "../../machine/machine.ts";
 import { WorkerLoop } from "../../machine/worker_loop.ts";
 import { numberPolicies } from "../../memory/policy.ts";
 import { RoundTrips } from "./round_trips.ts";
+import { NS_PER_MS } from "./rounds.ts";
 
 /** The worker of the base processor, where the VMM is. */
 export const VMM_WORKER = 0;
@@ -63,7 +64,6 @@ export interface SidecarBenchSamples {
 
 /** Exits or round trips in one sample. */
 const SAMPLE = 16;
-const NS_PER_MS = 1e6;
 
 /** The worker's part of the measurement. */
 function work(task: SidecarBenchTask): SidecarBenchSamples {
