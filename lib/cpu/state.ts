@@ -114,7 +114,12 @@ export const CpuState = structure("CpuState", 0x600, [
   ["exit_gpa", 0x550, u64, "Guest-physical address of a memory exit"],
   ["exit_gva", 0x558, u64, "Linear address of a memory exit or of a string port access"],
   ["exit_access", 0x560, u32, "ACCESS_READ, ACCESS_WRITE or ACCESS_EXECUTE"],
-  ["exit_vector", 0x564, u32, "Vector of an intercepted exception, or of the event whose delivery shut the processor down"],
+  [
+    "exit_vector",
+    0x564,
+    u32,
+    "Vector of an intercepted exception, or of the event whose delivery shut the processor down",
+  ],
   ["exit_error", 0x568, u32, "Its error code"],
   ["exit_has_error", 0x56c, u32, "1 when it has one"],
   ["exit_msr", 0x570, u32, "Index of an intercepted MSR"],
@@ -328,8 +333,6 @@ export const EXIT_HYPERCALL = 6;
 export const EXIT_EXCEPTION = 7;
 /** Exit reason: triple fault. */
 export const EXIT_SHUTDOWN = 8;
-/** Exit reason: an interrupt can be taken now. */
-export const EXIT_INTERRUPT_WINDOW = 9;
 /** Exit reason: RDTSC or RDTSCP. */
 export const EXIT_RDTSC = 10;
 /** First exit reason that a bus may use for its own purposes. */

@@ -4,7 +4,6 @@
  * @module
  */
 import { BadInput } from "../memory/bad_input.ts";
-import { suggestion } from "../memory/nearest_name.ts";
 import { SIDECAR } from "../layout/hyperv/constants/sidecar.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
 import { sidecarTopology } from "../sidecar/memory.ts";
@@ -77,12 +76,6 @@ export const VPS_MAX = 256;
 export const RAM_MAX = 3 * 1024 ** 3;
 /** Least guest RAM in bytes: the first MiB, where real mode lives. */
 export const RAM_MIN = 1024 ** 2;
-
-/** The platform called `name`; throws {@linkcode BadInput} with the nearest name. */
-export function platformNamed(name: string): Platform {
-  if (Object.hasOwn(PLATFORMS, name)) return name as Platform;
-  throw new BadInput(`Unknown platform "${name}"${suggestion(name, Object.keys(PLATFORMS))}`);
-}
 
 /** Throws {@linkcode BadInput} unless the numbers of a configuration make sense. */
 export function checkConfig(config: MachineConfig): void {

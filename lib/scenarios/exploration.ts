@@ -64,22 +64,6 @@ export interface ExplorationOutcome {
 /** Asked every few thousand steps with how far the exploration is; true ends it. */
 export type WatchExploration = (progress: SearchProgress) => boolean;
 
-/** What a request has when nothing else is asked for. */
-export function defaultRequest(memoryModel: MemoryModel): ExplorationRequest {
-  const { preemptions, depth, states } = DEFAULT_BOUNDS;
-  return {
-    memoryModel,
-    properties: [],
-    scheduler: "exhaustive",
-    preemptions,
-    depth,
-    states,
-    reductions: "all",
-    seed: 1,
-    schedules: SCHEDULES,
-  };
-}
-
 /** Schedules that are drawn unless another number is given. */
 export const SCHEDULES = 10_000;
 /** Longest schedule that is drawn, in steps. */

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { GHCB_PROTOCOL, GhcbExitResult, type GhcbMalformedInput, GhcbUsage } from "../../layout/sev/constants/ghcb.ts";
+import { GHCB_PROTOCOL, GhcbExitResult, GhcbUsage } from "../../layout/sev/constants/ghcb.ts";
 import { GHCB, GHCB_VALID_BIT, type GhcbValidField } from "../../layout/sev/ghcb.ts";
 import { GHCB_MSR } from "../../layout/sev/msr_protocol.ts";
 import { VMCB_CONTROL } from "../../layout/sev/vmcb.ts";
@@ -88,9 +88,6 @@ export function replyMalformed(host: HostVcpu, reason: number): void {
   host.setLow("reply_info_1", GhcbExitResult.values.MALFORMED_INPUT);
   host.setLow("reply_info_2", reason);
 }
-
-/** A `GhcbMalformedInput`. */
-export type MalformedReason = (typeof GhcbMalformedInput.values)[keyof typeof GhcbMalformedInput.values];
 
 // --- Request ---------------------------------------------------------------------------------------------------------
 
