@@ -58,7 +58,7 @@ Deno.test("run --paravisor openhcl: a host view names the nonce that a published
       "gpr",
     );
     assertEquals(code, EXIT.SAFETY);
-    assertMatch(err, /secrets in \d+ places?, first nonce of VMPL2 at 0x[0-9a-f]+ \(shared\), exit \d+$/m);
+    assertMatch(err, /secrets in [\d,]+ places?, first nonce of VMPL2 at 0x[0-9a-f]+ \(shared\), exit \d+$/m);
     const lines = (await Deno.readTextFile(view)).trimEnd().split("\n").slice(1, -1).map((line) => JSON.parse(line));
     const secrets = new Set(lines.flatMap(({ leaks }) => leaks.map(({ secret }: { secret: string }) => secret)));
     assertEquals(secrets, new Set(["nonce of VMPL2"]));
