@@ -56,6 +56,8 @@ async function measureAll(
 /** Decimals of costs and ratios. */
 const DECIMALS = 1;
 const PER_MILLION = 1e6;
+/** A rate below this is written out, in exits per second. */
+const SMALL_RATE = 1e4;
 
 function print(results: readonly BenchResult[], json: boolean, printer: Printer): void {
   if (json) return printer.json(results);
@@ -80,11 +82,16 @@ function columns(result: BenchResult): string[] {
     workload,
     exits_per_second === undefined
       ? `${(instructions_per_second! / PER_MILLION).toFixed(DECIMALS)} M instr/s`
-      : `${(exits_per_second / PER_MILLION).toFixed(2)} M exits/s`,
+      : rateText(exits_per_second),
     `${cost_ns.toFixed(DECIMALS)} ns`,
     limit_ns === null ? "-" : `${limit_ns.toFixed(DECIMALS)} ns`,
     ratio === null ? "-" : ratio.toFixed(DECIMALS),
   ];
+}
+
+/** Exits per second: in millions, unless two decimals would leave nothing of it. */
+function rateText(rate: number): string {
+  return rate < SMALL_RATE ? `${Math.round(rate)} exits/s` : `${(rate / PER_MILLION).toFixed(2)} M exits/s`;
 }
 
 /** What a result of two workers has beside that. */
