@@ -49,7 +49,7 @@ const LOG_BYTES = PAGE_SIZE;
 const SETTLE_STEPS_MAX = 100_000;
 
 /** What the environment has done and seen. */
-export const VcRecord = structure("VcRecord", 544, [
+const VcRecord = structure("VcRecord", 544, [
   ["tampered", 0, u32, "What the bad host has done: 1 and the number of the act; 0 for nothing"],
   ["accesses", 4, u32, "Device accesses made for the guest"],
   ["log", 8, array(u32, ACCESS_WORDS * ACCESSES_MAX), "Port with size << 16 and IN << 24, then the value written"],

@@ -5,7 +5,8 @@
  * @module
  */
 import type { Property, System } from "../explore/system.ts";
-import { CrashAnnouncement, CrashCopyState, OPT_IN, VMSA_BYTES } from "../vtl2/snp/crash_copy.ts";
+import { VMSA_REGISTER_BYTES } from "../sev/register_protection.ts";
+import { CrashAnnouncement, CrashCopyState, OPT_IN } from "../vtl2/snp/crash_copy.ts";
 import { CrashPage, CrashPageState, LARGE_VMSA_BYTES } from "../vtl2/snp/crash_page.ts";
 import type { NamedProperty, Scenario } from "./scenario.ts";
 
@@ -69,8 +70,8 @@ export const vmsaCrashPage: Scenario = {
   options: [{
     name: "vmsa",
     meaning: "size of the VMSA structure in bytes: today's, or one that does not fit a page",
-    values: [String(VMSA_BYTES), String(LARGE_VMSA_BYTES)],
-    default: String(VMSA_BYTES),
+    values: [String(VMSA_REGISTER_BYTES), String(LARGE_VMSA_BYTES)],
+    default: String(VMSA_REGISTER_BYTES),
   }, {
     name: "inspect",
     meaning: "whether the guest runs, or the host's diagnostics ask for its processor's state instead",
@@ -82,9 +83,9 @@ export const vmsaCrashPage: Scenario = {
   bounds: {},
   matrix: {
     parts: [
-      { vmsa: String(VMSA_BYTES), inspect: "no" },
+      { vmsa: String(VMSA_REGISTER_BYTES), inspect: "no" },
       { vmsa: String(LARGE_VMSA_BYTES), inspect: "no" },
-      { vmsa: String(VMSA_BYTES), inspect: "yes" },
+      { vmsa: String(VMSA_REGISTER_BYTES), inspect: "yes" },
     ],
     memoryModels: ["sc"],
     bounds: {},

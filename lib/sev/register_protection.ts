@@ -11,7 +11,7 @@ import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 
 /** Bytes of a tweak bitmap. */
 export const TWEAK_BITMAP_BYTES = 64;
-/** Bytes at the start of a VMSA that hold registers; what lies behind is not saved for a guest. */
+/** Bytes at the start of a VMSA that hold registers (openvmm, size of `SevVmsa`); what lies behind is not saved for a guest. */
 export const VMSA_REGISTER_BYTES = 0x670;
 
 const NONCE = VMSA.at.reg_prot_nonce;

@@ -26,7 +26,7 @@ const VMM_PAGES = Math.ceil(VmmVpState.size / PAGE_SIZE);
 /** The message page of VTL2's SynIC (SIMP), behind the VMM's pages. */
 export const MESSAGE_PAGE: number = KERNEL_PAGES.VMM + VMM_PAGES;
 /** Pages of VTL2's memory that each processor takes. */
-export const KERNEL_PAGES_PER_VP: number = MESSAGE_PAGE + 1;
+const KERNEL_PAGES_PER_VP: number = MESSAGE_PAGE + 1;
 /** Offset of the instruction emulator's processor state in the page {@linkcode KERNEL_PAGES}.RUN_STATE. */
 export const EMULATOR_STATE_OFFSET = 0x100;
 

@@ -61,8 +61,6 @@ export const COPY = policy("vmsa.copy", "How a reader can tell a whole copy of o
   "sequence-word": "a header with a sequence word, odd while the copy is made, and VP, VTL and number of the exit",
 });
 
-/** Bytes of a VMSA that are copied (`size_of::<SevVmsa>()`). */
-export const VMSA_BYTES = 1648;
 /** Bytes of the copy that one step makes. */
 const HALF = VMSA_REGISTER_BYTES / 2;
 
@@ -218,7 +216,7 @@ const COPY_HIGH: StepId = step<CopyingAgent>("snp.copy-vmsa-high", (vp) => {
  * The one accessor of a VMSA's raw bytes: `bytes` of them from `offset` on go to the page at byte `to`. They contain the nonce
  * and all that it covers, and are as secret as these.
  */
-export function copyRaw(vp: CopyingAgent, to: number, offset: number, bytes: number): void {
+function copyRaw(vp: CopyingAgent, to: number, offset: number, bytes: number): void {
   vp.port.copy(to + offset, vp.crashCopy.vmsa + offset, bytes);
   set(vp, "accessor_bytes", get(vp, "accessor_bytes") + bytes);
 }

@@ -40,7 +40,7 @@ import { copySharedRegisters } from "./vtl_switch.ts";
 const EXIT = SevExitCode.values;
 
 /** Who can reach a VMSA's raw bytes. */
-export const RAW = policy("vmsa.raw", "Who can reach the raw bytes of a VMSA", {
+const RAW = policy("vmsa.raw", "Who can reach the raw bytes of a VMSA", {
   "public": "whoever has the VMSA: the diagnostics copy them too (pull request 3386 makes the bytes public)",
   "accessor": "one documented accessor, which only the crash page uses; diagnostics show registers that are no secret",
 });
@@ -99,7 +99,7 @@ const REASONS = 5;
 /** One processor of OpenHCL on SNP, and a debugger on the host. */
 export class CrashPage {
   readonly memory: MachineMemory;
-  readonly vp: SnpVp;
+  readonly vp: CrashPageVp;
   readonly reader: CrashReader;
   /** Bytes that the VMSA structure has. */
   readonly vmsaBytes: number;
@@ -122,7 +122,7 @@ export class CrashPage {
     this.set64("crash_reg", 4, GUEST_P4);
     this.set64("written_p3", 0, GUEST_P3);
     this.set64("written_p4", 0, GUEST_P4);
-    this.vp = new SnpVp(this, BLOCKS, port);
+    this.vp = new CrashPageVp(this, BLOCKS, port);
     this.vp.step = inspects ? INSPECT : RUN_VP;
     this.reader = new CrashReader(this, BLOCKS + AgentBlock.size, port);
     this.reader.step = READ_ANNOUNCEMENT;
@@ -200,7 +200,7 @@ const BITMAP: Uint8Array = (() => {
 export const SECRET = 0x5ec2_e700_0000_0000n;
 
 /** The VMM in VTL2 of one processor. */
-export class SnpVp extends Agent implements CopyingAgent, CrashCopy {
+export class CrashPageVp extends Agent implements CopyingAgent, CrashCopy {
   readonly model: CrashPage;
   readonly vp = 0;
   readonly page = CRASH_PAGE;
@@ -241,14 +241,14 @@ export class SnpVp extends Agent implements CopyingAgent, CrashCopy {
 const LEFT_FOR = 0;
 
 /** The VMSA is given to the processor: no longer busy (f20). */
-const RUN_VP: StepId = step<SnpVp>("snp.clear-guest-busy", (vp) => {
+const RUN_VP: StepId = step<CrashPageVp>("snp.clear-guest-busy", (vp) => {
   const vmsa = vp.model.vmsa(vp.model.get("vtl"));
   vmsa.set64("vintr_ctrl", vmsa.get64("vintr_ctrl") & ~V_INTR_CTRL.mask.guest_busy);
   return VMRUN;
 });
 
 /** The lower VTL runs, changes its registers, and leaves for one reason or another. */
-const VMRUN: StepId = step<SnpVp>("snp.run-lower-vtl", (vp) => {
+const VMRUN: StepId = step<CrashPageVp>("snp.run-lower-vtl", (vp) => {
   const { model } = vp;
   const reason = vp.port.choose(REASONS);
   const vmsa = model.vmsa(model.get("vtl"));
@@ -263,7 +263,7 @@ const VMRUN: StepId = step<SnpVp>("snp.run-lower-vtl", (vp) => {
 });
 
 /** The host must not enter it again while it is handled (f20). */
-const SET_BUSY: StepId = step<SnpVp>("snp.test-and-set-guest-busy", (vp) => {
+const SET_BUSY: StepId = step<CrashPageVp>("snp.test-and-set-guest-busy", (vp) => {
   const { model } = vp;
   const vmsa = model.vmsa(model.get("vtl"));
   vmsa.set64("vintr_ctrl", vmsa.get64("vintr_ctrl") | V_INTR_CTRL.mask.guest_busy);
@@ -272,7 +272,7 @@ const SET_BUSY: StepId = step<SnpVp>("snp.test-and-set-guest-busy", (vp) => {
 });
 
 /** The exit is handled (f25). */
-const HANDLE: StepId = step<SnpVp>("snp.handle-exit", (vp) => {
+const HANDLE: StepId = step<CrashPageVp>("snp.handle-exit", (vp) => {
   const { model } = vp;
   model.vmsa(model.get("vtl")).setHarmlessExit(); // the same exit is not handled twice (f24)
   switch (vp.locals32[LEFT_FOR]) {
@@ -293,7 +293,7 @@ const HANDLE: StepId = step<SnpVp>("snp.handle-exit", (vp) => {
 });
 
 /** Writing CTL sends P0 to P4 to the host (f40). */
-const NOTIFY_CRASH: StepId = step<SnpVp>("snp.write-crash-ctl", (vp) => {
+const NOTIFY_CRASH: StepId = step<CrashPageVp>("snp.write-crash-ctl", (vp) => {
   const { model } = vp;
   model.count("notified");
   model.set64("notified_p3", 0, model.get64("crash_reg", 3));
@@ -302,7 +302,7 @@ const NOTIFY_CRASH: StepId = step<SnpVp>("snp.write-crash-ctl", (vp) => {
 });
 
 /** The other lower VTL goes on with the registers that both share (f30). */
-const SWITCH_VTL: StepId = step<SnpVp>("snp.switch-vtl", (vp) => {
+const SWITCH_VTL: StepId = step<CrashPageVp>("snp.switch-vtl", (vp) => {
   const { model } = vp;
   const from = model.get("vtl");
   copySharedRegisters(model.vmsa(from), model.vmsa(1 - from));
@@ -310,10 +310,10 @@ const SWITCH_VTL: StepId = step<SnpVp>("snp.switch-vtl", (vp) => {
   return updatesAtSwitch(vp) ? vp.call(UPDATE, NEXT) : NEXT;
 });
 
-const NEXT: StepId = step<SnpVp>("snp.next-run", (vp) => vp.model.get("exits") < EXITS_MAX ? RUN_VP : HALTED);
+const NEXT: StepId = step<CrashPageVp>("snp.next-run", (vp) => vp.model.get("exits") < EXITS_MAX ? RUN_VP : HALTED);
 
 /** The host's diagnostics ask for the processor's state; the answer lies in a page that it can read. */
-const INSPECT: StepId = step<SnpVp>("snp.inspect", (vp) => {
+const INSPECT: StepId = step<CrashPageVp>("snp.inspect", (vp) => {
   const { model } = vp;
   model.count("inspections");
   // With its bytes public, what a VMSA holds is copied like anything else that diagnostics show.

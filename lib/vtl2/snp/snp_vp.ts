@@ -10,11 +10,11 @@ import { VmplVp, type VmplVpParts } from "../../hypervisor/sev/vmpl_vp.ts";
 import type { VirtualProcessor } from "../../hypervisor/virtual_processor.ts";
 import { PAGE_SIZE } from "../../memory/machine_memory.ts";
 import type { Policy } from "../../memory/policy.ts";
-import { ProtectedVmsa } from "../../sev/register_protection.ts";
+import { ProtectedVmsa, VMSA_REGISTER_BYTES } from "../../sev/register_protection.ts";
 import type { RmpCheck } from "../../sev/rmp.ts";
 import type { InstructionEmulator } from "../emulator/emulator.ts";
 import { VmmVpState } from "../vmm_state.ts";
-import { type CopyingAgent, type CrashCopy, VMSA_BYTES } from "./crash_copy.ts";
+import type { CopyingAgent, CrashCopy } from "./crash_copy.ts";
 import { vmplOf } from "./init_vmsa.ts";
 import { SNP_PAGES, SnpVmmState } from "./pages.ts";
 import { SnpVmmVp, type SnpVmmVpParts } from "./snp_vmm_vp.ts";
@@ -136,7 +136,7 @@ export class SnpVp extends VmplVp implements CopyingAgent {
 /** The copy of a running processor's VMSA. */
 class VmsaCopy implements CrashCopy {
   readonly vp: number;
-  readonly vmsaBytes = VMSA_BYTES;
+  readonly vmsaBytes = VMSA_REGISTER_BYTES;
   readonly page: number;
   readonly announcement: number;
   readonly state: number;

@@ -52,7 +52,7 @@ const NAMES = Object.keys(PROGRAMS) as VcProgram[];
 const FIRST_INSTRUCTION = 0x10;
 const PROGRAM_STRIDE = 0x40;
 /** Number of the first instruction whose #VC uses the GHCB: a CPUID of the boot. */
-export const BOOT_INSTRUCTION = 2;
+const BOOT_INSTRUCTION = 2;
 
 /** An instruction in the assembled kernel. */
 export interface PlacedInstruction extends TriedInstruction {
@@ -184,7 +184,7 @@ exception:
 `;
 
 /** The kernel's source text, for the project's assembler. */
-export function vcKernelSource(): string {
+function vcKernelSource(): string {
   const variants = UNLISTED_INSTRUCTIONS.map((_, index) => `        dq try_${numberOf("unlisted", index)}`);
   return [
     VC_CONSTANTS,
@@ -213,7 +213,7 @@ export function vcKernelSource(): string {
 let assembled: Assembly | undefined;
 
 /** The kernel's machine code and labels, made on first use. */
-export function vcKernel(): Assembly {
+function vcKernel(): Assembly {
   assembled ??= assemble(vcKernelSource());
   return assembled;
 }
