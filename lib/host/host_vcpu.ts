@@ -8,6 +8,7 @@
  */
 import { CpuState } from "../cpu/state.ts";
 import type { Devices } from "../devices/devices.ts";
+import { ATTENTION } from "../hypervisor/attention.ts";
 import type { CpuidTable } from "../hypervisor/cpuid.ts";
 import type { SevMachine } from "../hypervisor/sev/machine.ts";
 import { SevVpState, TURN, VIEW } from "../hypervisor/sev/state.ts";
@@ -193,6 +194,11 @@ export class HostVcpu extends Agent {
   /** Bits of the processor's attention word. */
   get attention(): number {
     return this.port.load32(this.vp.cpuState + CpuState.at.attention);
+  }
+
+  /** Whether anything is asked of the processor but to drop translations, which waits until it runs again. */
+  get isAsked(): boolean {
+    return (this.attention & ~ATTENTION.FLUSH_TLB) !== 0;
   }
 
   // --- Private state ------------------------------------------------------------------------------------------------

@@ -11,8 +11,17 @@
  *
  * @module
  */
-import { ACTIVITY_RUNNING, CpuState } from "../cpu/state.ts";
-import { EXIT_CPUID, EXIT_IN, EXIT_IO, EXIT_MMIO, EXIT_MSR, EXIT_REP, EXIT_STRING } from "../cpu/state.ts";
+import {
+  ACTIVITY_RUNNING,
+  CpuState,
+  EXIT_CPUID,
+  EXIT_IN,
+  EXIT_IO,
+  EXIT_MMIO,
+  EXIT_MSR,
+  EXIT_REP,
+  EXIT_STRING,
+} from "../cpu/state.ts";
 import { GUEST_RUN } from "../hypervisor/guest.ts";
 import { MESSAGE_TYPE } from "../hypervisor/intercept_message.ts";
 import { WRITE_INTERCEPT_MESSAGE } from "../hypervisor/intercepts.ts";

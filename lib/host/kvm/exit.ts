@@ -150,11 +150,6 @@ function canRun(host: HostVcpu): boolean {
   }
 }
 
-/** Whether anything is asked of the processor but to drop translations, which waits until it runs again. */
-function asked(host: HostVcpu): boolean {
-  return (host.attention & ~ATTENTION.FLUSH_TLB) !== 0;
-}
-
 /** The processor sleeps until somebody asks something of it. */
 const WAIT: StepId = step<HostVcpu>(
   "kvm.vcpu-block",
@@ -162,7 +157,7 @@ const WAIT: StepId = step<HostVcpu>(
     if (host.get32("mp_state") === MP_STATE.HALTED && canRun(host)) host.set32("mp_state", MP_STATE.RUNNABLE);
     return REQUESTS;
   },
-  (host) => asked(host) || host.get32("ap_request") !== 0,
+  (host) => host.isAsked || host.get32("ap_request") !== 0,
 );
 
 /**

@@ -154,7 +154,7 @@ function canRun(host: HostVcpu): boolean {
 const WAIT: StepId = step<HostVcpu>(
   "vmd.vcpu-wait",
   () => REQUESTS,
-  (host) => (host.attention & ~ATTENTION.FLUSH_TLB) !== 0,
+  (host) => host.isAsked,
 );
 
 /** Decides about the event at the next entry. */
