@@ -15,7 +15,7 @@ import { definitions } from "./help.ts";
 import { RUN_PLATFORMS } from "./machine_flags.ts";
 
 /** The form of `list … --json`. */
-const LIST_SCHEMA = 1;
+export const LIST_SCHEMA = 1;
 
 const FLAGS = { Results: { json: toggle("one JSON object on standard output") } } as const;
 

@@ -10,9 +10,7 @@ import { fromTableEnd, pageAccounts, pageCountText, TABLE_PAGES } from "../scena
 import { type Command, command } from "./command.ts";
 import { EXIT } from "./exit_codes.ts";
 import { toggle } from "./flags.ts";
-
-/** The form of `list … --json`. */
-const LIST_SCHEMA = 1;
+import { LIST_SCHEMA } from "./list.ts";
 
 const FLAGS = { Results: { json: toggle("one JSON object on standard output") } } as const;
 
