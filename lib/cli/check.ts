@@ -6,6 +6,7 @@
 
 import { DEFAULT_BOUNDS } from "../explore/exhaustive.ts";
 import { MEMORY_MODEL_NAMES } from "../explore/verdict.ts";
+import type { PropertyResult } from "../scenarios/combination.ts";
 import { type Matrix, matrixOf, type MatrixRow } from "../scenarios/matrix.ts";
 import {
   buildSystem,
@@ -214,7 +215,7 @@ function printMatrix(scenario: Scenario, combinations: readonly Combination[], p
 }
 
 /** The verdict on a combination in words: what is violated after how many context switches. */
-function verdictText(rows: readonly MatrixRow[]): string {
+export function verdictText(rows: readonly PropertyResult[]): string {
   const bound = rows.filter(({ verdict }) => verdict === "bound").map(({ property }) => property);
   const bySwitches = new Map<number, string[]>();
   for (const { property, verdict, switches, kind } of rows) {
