@@ -80,9 +80,12 @@ function atTimeLimit(outcome: ExplorationOutcome): ExplorationOutcome {
   return { ...outcome, result: { ...result, interrupted: false, hit: [...result.hit, "time"] } };
 }
 
-/** States, rate, frontier and time. */
+/** States, rate, frontier and time; before the first of them workers learn for persistent sets. */
 function progressText({ states, transitions, frontier, preemptions }: SearchProgress, begun: number): string {
   const seconds = (performance.now() - begun) / MS;
+  if (states === 0 && transitions === 0) {
+    return `explore: learning which steps depend on each other, ${seconds.toFixed(0)} s`;
+  }
   const rate = grouped(Math.round((states === 0 ? transitions : states) / seconds));
   const what = states === 0 ? `${grouped(transitions)} steps` : `${grouped(states)} states`;
   const bound = preemptions === Infinity ? "" : `, ${preemptions} preemptions`;
