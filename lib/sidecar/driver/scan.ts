@@ -1,5 +1,5 @@
 /**
- * Finding out which runs have ended: the scan, and read and poll, which begin with one (OHCL-Linux-Kernel
+ * Finding out which runs have ended: the scan, and the read, which begins with one (OHCL-Linux-Kernel
  * drivers/hv/mshv_vtl_sidecar.c).
  *
  * @module
@@ -13,20 +13,14 @@ import { DRIVER_LOCAL, type DriverThread } from "./thread.ts";
 
 const { AVAILABLE, ASYNC, ASYNC_STOPPING, ASYNC_STOPPED } = SidecarDriverVpState.values;
 const { IDLE } = CpuStatus.values;
-const { INDEX, RESULT, SLOT } = DRIVER_LOCAL;
+const { INDEX, SLOT } = DRIVER_LOCAL;
 const MUTEX = SidecarDriverState.at.scan_mutex;
 /** Slot 0 is the base processor, which runs Linux. */
 const FIRST_SLOT = 1;
 
 const runs = (thread: DriverThread): boolean => !thread.heldByHandler;
 
-/** Marks the processors whose runs have ended, if any may have since the last scan. */
-export const DRIVER_SCAN_MACHINE: StepId = step<DriverThread>(
-  "driver.scan.load-needs-scan",
-  (thread) => thread.port.load32(thread.node.needsVpScan) !== 0 ? SCAN_CLEAR : thread.return(),
-  runs,
-);
-
+/** Begins a scan, which marks the processors whose runs have ended. */
 const SCAN_CLEAR: StepId = step<DriverThread>("driver.scan.clear-needs-scan", (thread) => {
   thread.port.exchange32(thread.node.needsVpScan, 0);
   return SCAN_LOCK;
@@ -115,15 +109,4 @@ const READ_RELEASE: StepId = step<DriverThread>("driver.read.release", (thread) 
   locals32[SLOT] = locals32[INDEX];
   locals32[INDEX] = 0;
   return thread.returnToUser();
-}, runs);
-
-/** Polls: `DRIVER_LOCAL.RESULT` is 1 when a read would not sleep. The thread is on the wait queue, and may sleep on it. */
-export const DRIVER_POLL: StepId = step<DriverThread>("driver.poll.enter-queue", (thread) => {
-  thread.enterQueue();
-  return thread.call(DRIVER_SCAN_MACHINE, POLL_LOAD_STOPPED);
-}, runs);
-
-const POLL_LOAD_STOPPED: StepId = step<DriverThread>("driver.poll.load-stopped", (thread) => {
-  thread.locals32[RESULT] = thread.port.load32(thread.node.numVpsStopped) !== 0 ? 1 : 0;
-  return thread.return();
 }, runs);

@@ -1,5 +1,5 @@
 /**
- * A thread in Linux's sidecar driver: what an ioctl, a read, a poll or the path that brings a processor online runs on.
+ * A thread in Linux's sidecar driver: what an ioctl, a read or the path that brings a processor online runs on.
  *
  * @module
  */
@@ -17,7 +17,7 @@ const at = SidecarDriverState.at;
 export const DRIVER_LOCAL = {
   /** Argument: the processor's number in its node. After a read: the processor that has stopped. */
   SLOT: 24,
-  /** Result: 0 or one of {@linkcode ERRNO}. After a poll: 1 when readable. */
+  /** Result: 0 or one of {@linkcode ERRNO}. */
   RESULT: 25,
   /** Processor that a scan or a read looks at. */
   INDEX: 26,
@@ -158,11 +158,6 @@ export class DriverThread extends Agent {
   /** Leaves the wait queue without having been woken. */
   leaveQueue(): void {
     this.port.and32(this.waitWord, ~this.waitBit);
-  }
-
-  /** Enters the wait queue, for a poll. */
-  enterQueue(): void {
-    this.port.or32(this.waitWord, this.waitBit);
   }
 }
 

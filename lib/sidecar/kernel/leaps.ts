@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { ACTIVITY_RUNNING, CpuState, EXIT_IN, EXIT_IO, FX } from "../../cpu/state.ts";
+import { ACTIVITY_RUNNING, CpuState, EXIT_IN, EXIT_IO } from "../../cpu/state.ts";
 import { ATTENTION } from "../../hypervisor/attention.ts";
 import { GUEST_RUN } from "../../hypervisor/guest.ts";
 import { MESSAGE_TYPE } from "../../hypervisor/intercept_message.ts";
@@ -35,6 +35,7 @@ import {
   SidecarCommand,
 } from "../../layout/hyperv/sidecar.ts";
 import { AgentBlock } from "../../memory/agent.ts";
+import { backwards } from "../../memory/copy_plan.ts";
 import { NOT_COMBINED, type StepId } from "../../memory/steps.ts";
 import { lockedAnd32, lockedOr32 } from "../../memory/wasm_atomics.ts";
 import * as wasm from "../../memory/wasm_code.ts";
@@ -45,7 +46,7 @@ import { SIDECAR_SYNC } from "../policies.ts";
 import { CHECK_STOP, COMMAND_DONE, SIDECAR_HALT } from "./command_loop.ts";
 import { KERNEL_LOCAL } from "./processor.ts";
 import { GET_VP_REGISTERS, SET_VP_REGISTERS, TARGET_VTL0 } from "./registers.ts";
-import { RUN_ONCE, SAVE_REGISTERS } from "./run_vp.ts";
+import { CONTEXT, RUN_ONCE, SAVE_REGISTERS } from "./run_vp.ts";
 import type { SidecarVp } from "./sidecar_vp.ts";
 
 const cpu = CpuState.at;
@@ -74,19 +75,6 @@ const RIP = HvX64RegisterName.values.Rip;
 const RECORD: number = command.request_data + GetSetVpRegisterRequest.size;
 /** Count and target of a command that sets one register of VTL0, in one word. */
 const ONE_REGISTER = 1 | TARGET_VTL0 << 16;
-
-/** Slot 4 of the context is CR2; RSP is private to each VTL. */
-const GPS = command["cpu_context.gps"];
-const CR2_SLOT = 4;
-const SLOTS = 16;
-const FX_BYTES = 512;
-const RESTORE: readonly wasm.Move[] = [
-  [command["cpu_context.fx_state"], FX, FX_BYTES],
-  [GPS, cpu.gpr, CR2_SLOT * WORD],
-  [GPS + CR2_SLOT * WORD, cpu.cr2, WORD],
-  [GPS + (CR2_SLOT + 1) * WORD, cpu.gpr + (CR2_SLOT + 1) * WORD, (SLOTS - CR2_SLOT - 1) * WORD],
-];
-const SAVE: readonly wasm.Move[] = RESTORE.map(([from, to, bytes]) => [to, from, bytes]);
 
 // Parameters and locals of the functions.
 const CPU_STATE = wasm.local(0);
@@ -219,9 +207,9 @@ function obey(): wasm.WasmCode<Course> {
       wasm.isNotZero64(wasm.load64(VP_STATE, state.deliverability)),
       wasm.differs(wasm.load32(CPU_STATE, cpu.activity), wasm.constant(ACTIVITY_RUNNING)),
     ),
-    wasm.copy(ASSIST, COMMAND_PAGE, [[GPS, assist["vtl_control.registers"], 2 * WORD]]),
+    wasm.copy(ASSIST, COMMAND_PAGE, [[command["cpu_context.gps"], assist["vtl_control.registers"], 2 * WORD]]),
     // RAX and RCX too: what the hypercall page's code leaves in them goes at the return.
-    wasm.copy(CPU_STATE, COMMAND_PAGE, RESTORE),
+    wasm.copy(CPU_STATE, COMMAND_PAGE, CONTEXT),
     wasm.store32(VP_STATE, state.vtl2_step, wasm.constant(SAVE_REGISTERS)),
     applyCode(PAGE, CPU_STATE),
     returnCode(VP_STATE),
@@ -246,7 +234,7 @@ function endRun(): wasm.Code {
   return [
     interceptEntryCode(VP_STATE, ASSIST),
     fillCode(PAGE, CPU_STATE),
-    wasm.copy(COMMAND_PAGE, CPU_STATE, SAVE),
+    wasm.copy(COMMAND_PAGE, CPU_STATE, backwards(CONTEXT)),
     message(0, MESSAGE_FIRST),
     wasm.when(longer, message(MESSAGE_FIRST, HvMessage.size - MESSAGE_FIRST)),
     wasm.store8(COMMAND_PAGE, command.request_data, wasm.constant(1)),

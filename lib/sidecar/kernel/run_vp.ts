@@ -15,6 +15,7 @@ import { HvVtlEntryReason } from "../../layout/hyperv/constants/messages.ts";
 import { HvX64RegisterPage } from "../../layout/hyperv/register_page.ts";
 import { CommandPage } from "../../layout/hyperv/sidecar.ts";
 import { Fxsave } from "../../layout/x64/fxsave.ts";
+import type { Move } from "../../memory/copy_plan.ts";
 import { step, type StepId } from "../../memory/steps.ts";
 import { SidecarVpGlobals } from "../memory.ts";
 import { SIDECAR_SYNC } from "../policies.ts";
@@ -33,7 +34,7 @@ const FX_STATE = command["cpu_context.fx_state"];
 /** Bytes of a register. */
 const WORD = 8;
 const GPRS = 16;
-/** Slot 4 of the context is CR2; RSP is private to each VTL. */
+/** Slot 4 of the context is CR2. */
 const CR2_SLOT = 4;
 /** Byte offset of the registers behind that slot. */
 const REST: number = (CR2_SLOT + 1) * WORD;
@@ -59,14 +60,18 @@ export const RUN_ONCE: StepId = step<SidecarVp>("sidecar.run.write-vtl-control",
   return LOAD_REGISTERS;
 });
 
+/** The registers that VTLs share: in the command page, and in the processor's state. RSP is private to each VTL. */
+export const CONTEXT: readonly Move[] = [
+  [FX_STATE, FX, FX_BYTES],
+  [GPS, cpu.gpr, CR2_SLOT * WORD],
+  [GPS + CR2_SLOT * WORD, cpu.cr2, WORD],
+  [GPS + REST, cpu.gpr + REST, GPRS * WORD - REST],
+];
+
 /** fxrstor, CR2, RBP and RBX, the registers of the call, and the call into the hypercall page. */
 const LOAD_REGISTERS: StepId = step<SidecarVp>("sidecar.run.load-registers", (vp) => {
-  const { port, cpuState, memory: { u64 } } = vp;
-  const gps = vp.commandPage + GPS;
-  port.copy(cpuState + FX, vp.commandPage + FX_STATE, FX_BYTES);
-  port.copy(cpuState + cpu.cr2, gps + CR2_SLOT * WORD, WORD);
-  port.copy(cpuState + cpu.gpr, gps, CR2_SLOT * WORD);
-  port.copy(cpuState + cpu.gpr + REST, gps + REST, GPRS * WORD - REST);
+  const { port, cpuState, commandPage, memory: { u64 } } = vp;
+  for (const [from, to, bytes] of CONTEXT) port.copy(cpuState + to, commandPage + from, bytes);
   u64[(cpuState + cpu.gpr) >>> 3] = STUB_RAX;
   u64[((cpuState + cpu.gpr) >>> 3) + RCX] = STUB_RCX;
   vp.vtl2Step = SAVE_REGISTERS;
@@ -75,12 +80,8 @@ const LOAD_REGISTERS: StepId = step<SidecarVp>("sidecar.run.load-registers", (vp
 
 /** VTL2 is entered again, behind the hypercall: all 16 slots and the x87/SSE image are written, whatever the reason. */
 export const SAVE_REGISTERS: StepId = step<SidecarVp>("sidecar.run.save-registers", (vp) => {
-  const { port, cpuState } = vp;
-  const gps = vp.commandPage + GPS;
-  port.copy(gps, cpuState + cpu.gpr, CR2_SLOT * WORD);
-  port.copy(gps + CR2_SLOT * WORD, cpuState + cpu.cr2, WORD);
-  port.copy(gps + REST, cpuState + cpu.gpr + REST, GPRS * WORD - REST);
-  port.copy(vp.commandPage + FX_STATE, cpuState + FX, FX_BYTES);
+  const { port, cpuState, commandPage } = vp;
+  for (const [to, from, bytes] of CONTEXT) port.copy(commandPage + to, cpuState + from, bytes);
   return READ_ENTRY_REASON;
 });
 
