@@ -4,8 +4,8 @@
  *
  * In a cycle each agent that takes a step comes back to its node; and when a step there changes what a cell holds, another
  * one gives it back; and a cell that none of them changes is found by all of them with the same value. Steps for which that
- * cannot be are left out, until none is found any more. Of the rest,
- * those that lead back in an order of their agent's nodes are chosen.
+ * cannot be are left out, until none is found any more. Of the rest, those that lead back in an order of their agent's nodes
+ * are chosen.
  *
  * @module
  */
