@@ -15,6 +15,7 @@ import { VMRUN } from "../hypervisor/sev/sev_vp.ts";
 import { GhcbExitResult } from "../layout/sev/constants/ghcb.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import { GHCB, GHCB_VALID_BIT } from "../layout/sev/ghcb.ts";
+import { GHCB_MSR } from "../layout/sev/msr_protocol.ts";
 import { VMCB_CONTROL } from "../layout/sev/vmcb.ts";
 import { Agent } from "../memory/agent.ts";
 import { HALTED, step, type StepId } from "../memory/steps.ts";
@@ -113,7 +114,7 @@ export const BAD_MSR_ANSWERS: readonly Act[] = [
     forged: false,
     act: ({ memory, control }) => {
       const word = (control + vmcb.ghcb_gpa) >>> 3;
-      memory.u64[word] = memory.u64[word] & ~0xfffn | WRONG_RESPONSE;
+      memory.u64[word] = memory.u64[word] & ~GHCB_MSR.mask.info | WRONG_RESPONSE;
     },
   },
   {
@@ -174,11 +175,8 @@ const TAMPER: StepId = step<BadHost>(
 
 /** Whether the guest's last request, or the answer to it, is one of the MSR protocol. */
 export function usesMsr({ vp, host }: VcMachine): boolean {
-  return (vp.memory.u32[(host.vmcb + vmcb.ghcb_gpa) >>> 2] & GHCB_MSR_INFO) !== 0;
+  return (vp.memory.u32[(host.vmcb + vmcb.ghcb_gpa) >>> 2] & GHCB_MSR.low.info) !== 0;
 }
-
-/** Bits of the GHCB MSR that are 0 in the address of a GHCB. */
-const GHCB_MSR_INFO = 0xfff;
 
 /** A host that enters the guest before it has answered. */
 class LateHost extends Agent {

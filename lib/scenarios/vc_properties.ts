@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { CpuState } from "../cpu/state.ts";
+import { CpuState, EFER_LMA, RBP } from "../cpu/state.ts";
 import type { Property } from "../explore/system.ts";
 import {
   type PlacedInstruction,
@@ -18,9 +18,11 @@ import { SevVpState, TURN, VIEW } from "../hypervisor/sev/state.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import { IOIO_EXITINFO1 } from "../layout/sev/exit_info.ts";
 import { GHCB, GHCB_VALID_BIT, type GhcbValidField } from "../layout/sev/ghcb.ts";
+import { GHCB_MSR, GhcbMsrInfo } from "../layout/sev/msr_protocol.ts";
 import { VMCB_CONTROL } from "../layout/sev/vmcb.ts";
 import { Fxsave } from "../layout/x64/fxsave.ts";
 import { PAGE_SIZE } from "../memory/machine_memory.ts";
+import { EFER_SVME } from "../sev/vmsa.ts";
 import type { NamedProperty } from "./scenario.ts";
 import { type Act, atExit, lateAct, usesMsr } from "./vc_host.ts";
 import {
@@ -322,7 +324,7 @@ export class VcProperties {
     if (act === undefined || !act.worthless || !atExit(this.#parts, EXIT.VMGEXIT)) return "";
     const { host, vp } = this.#parts;
     const msr = vp.memory.u32[(host.vmcb + vmcb.ghcb_gpa) >>> 2];
-    return (msr & 0xfff) === TERMINATION ? "" : `the guest goes on although ${act.name}`;
+    return (msr & GHCB_MSR.low.info) === GhcbMsrInfo.values.TERM_REQ ? "" : `the guest goes on although ${act.name}`;
   }
 
   #believedForgery(): string {
@@ -335,16 +337,12 @@ export class VcProperties {
 
 /** What a host that enters the guest unanswered has done. */
 const LATE: Act = { name: "the host has not answered yet", worthless: true, forged: false, act: () => {} };
-/** Number of RBP. */
-const RBP = 5;
-/** Code of a termination request. */
-const TERMINATION = 0x100;
 /** Offset of the word of the page that holds the protocol version. */
-const GHCB_FORMAT_WORD = 0xff8;
+const GHCB_FORMAT_WORD = GHCB.at.protocol_version & ~3;
 /** Address-size bits of EXITINFO1, which no host looks at in an access that is no string. */
-const ADDRESS_SIZE_BITS = 7 << 7;
+const ADDRESS_SIZE_BITS = ioio.addr16 | ioio.addr32 | ioio.addr64;
 /** EFER bits that the processor or the host sets by itself: LMA, SVME. */
-const HIDDEN_EFER = 0x1400n;
+const HIDDEN_EFER = BigInt(EFER_LMA | EFER_SVME);
 /** What the kernel writes down of an instruction. */
 const LOGGED = ["RAX", "RBX", "RCX", "RDX", "R15", "RFLAGS"] as const;
 /** Why the kernel stops, by number. */

@@ -60,6 +60,7 @@ const VcRecord = structure("VcRecord", 544, [
 export const ENVIRONMENT_BLOCKS: number = RECORD_AT + VcRecord.size + AgentBlock.size;
 
 const record = VcRecord.at;
+const header = MachineHeader.at;
 const cpu = CpuState.at;
 
 /** A machine that is about to execute a program. */
@@ -263,11 +264,11 @@ export function mutableRanges(parts: VcMachine, agents: readonly Agent[], boot: 
     { at: vp.cpuState, bytes: CpuState.size },
     { at: machine.platform.facilities.state(0), bytes: FacilityState.size },
     { at: sev.guestMemory.place.views, bytes: RAM_BYTES / PAGE_SIZE },
-    { at: map.header + MachineHeader.at.end, bytes: 12 },
-    { at: map.header + MachineHeader.at.shutdown, bytes: 4 },
+    // Whether and how the machine has ended.
+    { at: map.header + header.shutdown, bytes: header.workers_left - header.shutdown },
     { at: RECORD_AT, bytes: VcRecord.size },
     { at: vcLabel("STACK_TOP") - PAGE_SIZE, bytes: vcLabel("chosen") - vcLabel("STACK_TOP") + PAGE_SIZE },
-    { at: vcLabel("consulted"), bytes: 0x70 },
+    { at: vcLabel("consulted"), bytes: vcLabel("VARIABLES_END") - vcLabel("consulted") },
     { at: vcLabel("LOG"), bytes: LOG_BYTES },
   ];
   if (boot) {

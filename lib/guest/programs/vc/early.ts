@@ -46,6 +46,7 @@ log_next        equ VARIABLES + 0x40
 in_user         equ VARIABLES + 0x48
 user_return     equ VARIABLES + 0x50
 scratch         equ VARIABLES + 0x58
+VARIABLES_END   equ VARIABLES + 0x80
 
 ; MSR protocol
 MSRPROTO_CPUID_REQ equ 0x004
