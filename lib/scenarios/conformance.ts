@@ -22,11 +22,13 @@ import { X86_MSR } from "../layout/hyperv/constants/msrs.ts";
 import { SevExitCode } from "../layout/sev/constants/exit_codes.ts";
 import { IOIO_EXITINFO1 } from "../layout/sev/exit_info.ts";
 import { GHCB, type GhcbValidField } from "../layout/sev/ghcb.ts";
+import { GHCB_MSR } from "../layout/sev/msr_protocol.ts";
 import { VMCB_CONTROL } from "../layout/sev/vmcb.ts";
-import { X64 } from "../layout/x64/constants.ts";
+import { ApicRegister, X64 } from "../layout/x64/constants.ts";
 import { END } from "../machine/header.ts";
 import { loadGuest, loadSevGuest } from "../machine/load.ts";
 import { Machine } from "../machine/machine.ts";
+import { PAGE_SHIFT } from "../memory/machine_memory.ts";
 import { Ghcb } from "../sev/ghcb.ts";
 
 const EXIT = SevExitCode.values;
@@ -85,8 +87,13 @@ const CPUID_RULE: LinuxRule = asks(["rax", "rcx", "xcr0"], ["rax", "rbx", "rcx",
 /** CPUID leaf for which KVM needs XCR0. */
 const XSAVE_LEAF = 0xd;
 const PORT = 0x71 << 16;
-/** The local APIC's base, enabled, of the boot processor: what the MSR holds. */
-const APIC_BASE_VALUE = 0xfee00900;
+/** Bytes from one register of the local APIC to the next. */
+const APIC_STRIDE = 16;
+/** The local APIC: its base, enabled, of the boot processor, which is what the MSR holds, and two of its registers. */
+const LOCAL_APIC = 0xfee00000;
+const APIC_BASE_VALUE = LOCAL_APIC + 0x900;
+const APIC_ID_ADDRESS = LOCAL_APIC + APIC_STRIDE * ApicRegister.values.ID;
+const APIC_TPR_ADDRESS = LOCAL_APIC + APIC_STRIDE * ApicRegister.values.TPR;
 
 /** The exits that a guest's #VC handler can meet, and the requests that it can make of itself. */
 const CASES: readonly ConformanceCase[] = [
@@ -152,7 +159,7 @@ const CASES: readonly ConformanceCase[] = [
     text: "mov eax, [rsi]",
     device: true,
     linux: asks(["sw_scratch"]),
-    info1: 0xfee00020,
+    info1: APIC_ID_ADDRESS,
     info2: 4,
   },
   {
@@ -162,7 +169,7 @@ const CASES: readonly ConformanceCase[] = [
     text: "mov [rsi], eax",
     device: true,
     linux: asks(["sw_scratch"]),
-    info1: 0xfee00080,
+    info1: APIC_TPR_ADDRESS,
     info2: 4,
   },
   { name: "page not validated", code: EXIT.PAGE_NOT_VALIDATED, text: "nop", injected: true, linux: "unsupported" },
@@ -191,7 +198,7 @@ function snippet({ text = "nop", eax = 0, device }: ConformanceCase, origin: num
   return assemble(
     `bits 64
         mov rdi, ${done + 0x100}
-        mov rsi, ${device ? "0xfee00020" : `${done + 0x200}`}
+        mov rsi, ${device ? APIC_ID_ADDRESS : `${done + 0x200}`}
         mov eax, ${eax}
         mov ecx, ${/msr$/.test(text) ? X86_MSR.X86X_MSR_APIC_BASE : /rep/.test(text) ? "2" : "0"}
         mov edx, ${/msr$/.test(text) || text === "xsetbv" ? "0" : "0x71"}
@@ -264,7 +271,7 @@ function tryInstruction(kernel: Kernel, hostName: HostName, one: ConformanceCase
   settle(machine, () => {
     const left = memory.u32[(state + SevVpState.at.turn) >>> 2] === TURN.HOST && vp.step === VMRUN;
     const gpa = Number(memory.u64[(host.vmcb + vmcb.ghcb_gpa) >>> 3] & 0xffff_ffffn);
-    if (left && sent === undefined && (gpa & 0xfff) === 0 && host.exitCode === EXIT.VMGEXIT) {
+    if (left && sent === undefined && (gpa & GHCB_MSR.low.info) === 0 && host.exitCode === EXIT.VMGEXIT) {
       sent = new Ghcb(memory.view, gpa).validFields().filter((field) => !field.startsWith("sw_exit"));
     }
     return memory.u8[DONE_AT[kernel]] !== 0;
@@ -301,7 +308,7 @@ function hostCell(
   const { memory } = machine;
   const { sev } = machine.platform.sev;
   const host = machine.platform.sev.host(0);
-  sev.guestMemory.setPrivate(host.port, LINUX_GHCB >>> 12, false);
+  sev.guestMemory.setPrivate(host.port, LINUX_GHCB >>> PAGE_SHIFT, false);
   const turn = (sev.vpState(0) + SevVpState.at.turn) >>> 2;
   const serve = () => {
     for (let k = 0; k < STEPS_MAX && memory.u32[turn] === TURN.HOST && machine.end === END.NONE; k++) {

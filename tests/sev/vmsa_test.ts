@@ -185,3 +185,16 @@ Deno.test("register protection: an exit stores the same register differently the
   const vmsa = new ProtectedVmsa(memory.view, PAGE, bitmap);
   assertEquals(vmsa.get64("rip"), memory.u64[(STATE + cpu.rip) / 8]);
 });
+
+Deno.test("register protection: a field that an exit does not save keeps its true value under the next nonce", () => {
+  const memory = machine();
+  randomState(memory, 9);
+  const bitmap = new Uint8Array(64);
+  bitmap[VMSA.at.xss >> 6] |= 1 << ((VMSA.at.xss & 63) >> 3);
+  const vmsa = new ProtectedVmsa(memory.view, PAGE, bitmap);
+  vmsa.set64("xss", 0x1234n);
+  for (let exit = 0; exit < 3; exit++) {
+    saveVmsa(memory, STATE, PAGE, protectedQwords(bitmap));
+    assertEquals(vmsa.get64("xss"), 0x1234n);
+  }
+});
