@@ -187,7 +187,7 @@ const ADDRESS_VALID = HvX64MemoryAccessInfo.mask.gva_valid | HvX64MemoryAccessIn
 export function memoryMessage(operands: MessageOperands): wasm.Code {
   const { cpuState } = operands;
   const word = (offset: number) => wasm.load32(cpuState, offset);
-  const accessIs = (access: number) => wasm.isZero(wasm.differs(word(cpu.exit_access), wasm.constant(access)));
+  const accessIs = (access: number) => wasm.equals(word(cpu.exit_access), access);
   const kind = wasm.select(
     accessIs(ACCESS_WRITE),
     wasm.constant(WRITE),

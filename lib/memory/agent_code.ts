@@ -40,7 +40,7 @@ export function callCode(block: wasm.I32, after: StepId): wasm.Code {
 
 /** Whether a return goes to `after`. The word below an empty stack is its depth, which is no step's number. */
 export function returnsTo(block: wasm.I32, after: StepId): wasm.I32 {
-  return wasm.isZero(wasm.differs(wasm.load32(top(block), at.returns - (1 << STEP_SHIFT)), wasm.constant(after)));
+  return wasm.equals(wasm.load32(top(block), at.returns - (1 << STEP_SHIFT)), after);
 }
 
 /** A return; somebody has called. */

@@ -198,6 +198,11 @@ export function isNotZero64(a: I64): I32 {
   return isZero([...a, WASM.I64_EQZ]);
 }
 
+/** Whether `a` is the number `b`. */
+export function equals(a: I32, b: number): I32 {
+  return isZero(differs(a, constant(b)));
+}
+
 /** 1 when `a` and `b` differ, otherwise 0. */
 export function differs(a: I32, b: I32): I32 {
   return [...a, ...b, WASM.I32_NE];
@@ -221,6 +226,11 @@ export function when(condition: I32, ...then: readonly Code[]): Code {
 /** Ends the function with a result. */
 export function result(value: I32): Code {
   return [...value, WASM.RETURN];
+}
+
+/** Ends the function with `value` unless all of `usual` are zero. */
+export function orElse(value: number, ...usual: readonly [I32, ...I32[]]): Code {
+  return when(or(...usual), result(constant(value)));
 }
 
 /** Widths of a single copy in bytes, widest first, with their instructions. */

@@ -210,7 +210,7 @@ export class KernelStrokes {
       scratch: SCRATCH_LOCAL,
     };
     return wasm.when(
-      wasm.isZero(wasm.differs(wasm.load32(this.#cpuState, cpu.exit_reason), wasm.constant(reason))),
+      wasm.equals(wasm.load32(this.#cpuState, cpu.exit_reason), reason),
       require(wasm.constant(0), ...exit.unless, ...other),
       wasm.increment64(wasm.add(vpState, wasm.shiftLeft(exit.kind, 3)), state.exits),
       exit.message(operands),
@@ -282,7 +282,7 @@ function kindOf(condition: wasm.I32, kind: ExitKind, otherwise: ExitKind): wasm.
 
 /** Ends with {@linkcode NOT_COMBINED} unless all of `usual` are zero. */
 function require(...usual: readonly [wasm.I32, ...wasm.I32[]]): wasm.Code {
-  return wasm.when(wasm.or(...usual), wasm.result(wasm.constant(NOT_COMBINED)));
+  return wasm.orElse(NOT_COMBINED, ...usual);
 }
 
 /** The strokes of `vp`, unless somebody wants to see what happens between the steps. */

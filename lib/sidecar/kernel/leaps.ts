@@ -116,15 +116,6 @@ type Course = (
   cpl: number,
 ) => StepId;
 
-/** Ends at `step` unless all of `usual` are zero. */
-function orElse(step: StepId, ...usual: readonly [wasm.I32, ...wasm.I32[]]): wasm.Code {
-  return wasm.when(wasm.or(...usual), wasm.result(wasm.constant(step)));
-}
-
-function equals(a: wasm.I32, b: number): wasm.I32 {
-  return wasm.isZero(wasm.differs(a, wasm.constant(b)));
-}
-
 /** Sets {@linkcode ASSIST} and {@linkcode PAGE}. */
 const findPages: wasm.Code = [
   ...wasm.setLocal(ASSIST_LOCAL, wasm.load32(VP_STATE, state.assist_page)),
@@ -151,7 +142,7 @@ const answer: wasm.Code = [
 
 /** sidecar.set-registers, sidecar.set-register, for RIP; then the answer. */
 const setRip: wasm.Code = [
-  orElse(SET_VP_REGISTERS, OTHER),
+  wasm.orElse(SET_VP_REGISTERS, OTHER),
   wasm.store64(CPU_STATE, cpu.rip, wasm.load64(COMMAND_PAGE, RECORD + HvRegisterAssoc.at.value)),
   wasm.store8(COMMAND_PAGE, command.request_data + GetSetVpRegisterRequest.at.status, wasm.constant(0)),
   wasm.store8(COMMAND_PAGE, command.request_data + GetSetVpRegisterRequest.at.status + 1, wasm.constant(0)),
@@ -160,16 +151,16 @@ const setRip: wasm.Code = [
 
 /** sidecar.park.halt and the command's course. */
 function obey(): wasm.WasmCode<Course> {
-  const isSet = equals(COMMAND, SET);
-  const isGet = equals(COMMAND, GET);
-  const isRun = equals(COMMAND, RUN_VP);
+  const isSet = wasm.equals(COMMAND, SET);
+  const isGet = wasm.equals(COMMAND, GET);
+  const isRun = wasm.equals(COMMAND, RUN_VP);
   const eventPending = wasm.and(
     wasm.load32(VP_STATE, state.pending_event0),
     wasm.constant(HvX64PendingExceptionEvent.low.event_pending),
   );
   return course(
     wasm.setLocal(COMMAND_LOCAL, wasm.load8(STATUS, 0)),
-    orElse(
+    wasm.orElse(
       NOT_COMBINED,
       wasm.differs(COMMAND, wasm.constant(RUN)),
       wasm.load32(VP_STATE, state.vtl2_irr_summary),
@@ -189,17 +180,17 @@ function obey(): wasm.WasmCode<Course> {
         ),
       ),
     ),
-    orElse(NOT_COMBINED, wasm.isZero(wasm.or(isSet, isRun, isGet))),
+    wasm.orElse(NOT_COMBINED, wasm.isZero(wasm.or(isSet, isRun, isGet))),
     lockedAnd32(REQUEST, wasm.constant(NOT_REQUESTED)),
     wasm.store8(COMMAND_PAGE, command.has_error, wasm.constant(0)),
     wasm.store32(COMMAND_PAGE, command.command, wasm.constant(NONE)),
     wasm.when(isSet, setRip),
     wasm.when(isGet, wasm.result(wasm.constant(GET_VP_REGISTERS))),
-    orElse(CHECK_STOP, equals(wasm.load8(STATUS, 0), STOP)),
+    wasm.orElse(CHECK_STOP, wasm.equals(wasm.load8(STATUS, 0), STOP)),
     findPages,
-    orElse(RUN_ONCE, pagesDisabled),
+    wasm.orElse(RUN_ONCE, pagesDisabled),
     toAddresses,
-    orElse(
+    wasm.orElse(
       RUN_ONCE,
       wasm.isNotZero64(wasm.load64(ASSIST, assist.vtl_return_actions)),
       wasm.load32(PAGE, page.dirty),
@@ -248,11 +239,11 @@ function course(...body: readonly wasm.Code[]): wasm.WasmCode<Course> {
 }
 
 /** From the written message on. */
-const fromMessage = () => course(findPages, orElse(NOT_COMBINED, ...INTERCEPT_USUAL), toAddresses, endRun());
+const fromMessage = () => course(findPages, wasm.orElse(NOT_COMBINED, ...INTERCEPT_USUAL), toAddresses, endRun());
 
 /** From the end of a command on. */
 const done = () =>
-  course(orElse(NOT_COMBINED, wasm.isZero(wasm.load32(CONTROL_PAGE, control.response_vector))), answer);
+  course(wasm.orElse(NOT_COMBINED, wasm.isZero(wasm.load32(CONTROL_PAGE, control.response_vector))), answer);
 
 /** From a port exit on. */
 function fromPort(): wasm.WasmCode<Course> {
@@ -260,14 +251,14 @@ function fromPort(): wasm.WasmCode<Course> {
   const kind = wasm.xor(wasm.constant(PORT_IN), wasm.and(out, wasm.constant(PORT_IN ^ PORT_OUT)));
   return course(
     findPages,
-    orElse(
+    wasm.orElse(
       NOT_COMBINED,
       ...INTERCEPT_USUAL,
       wasm.differs(wasm.load32(CPU_STATE, cpu.exit_reason), wasm.constant(EXIT_IO)),
     ),
     toAddresses,
     // The message before was one of the same type, so that every word that is not zero is written.
-    orElse(
+    wasm.orElse(
       NOT_COMBINED,
       wasm.differs(wasm.load32(ASSIST, assist.intercept_message), wasm.constant(MESSAGE_TYPE.IO_PORT)),
     ),
