@@ -10,15 +10,18 @@
  * that the processes do is global to it). exitbox's persistent sets leave 425,662 of its 6,740,406 states: `exitbox explore
  * sidecar-completion:vps=3`, without --reductions. -DBROKEN is the driver's first version.
  *
- * Side by side, three processors, one round, nothing pruned but states that were seen (two shared cores, seconds of
- * processor time; the two models differ in what they count as a state of its own, such as the end of a process):
+ * Side by side, three processors, one round, nothing pruned but states that were seen, assertions and deadlocks (seconds of
+ * processor time, one run after the other; the two models differ in what they count as a state of its own, such as the end
+ * of a process). Livelocks, for which spin would need another run, take exitbox to 27 s.
  *
- *   spin 6.5.2, -O2       no errors                 8,148,778 states  39,807,892 transitions  18.7 s  435,000 states/s
- *   exitbox, Deno 2.9.6   holds                     6,740,406 states  32,505,246 transitions  16.4 s  411,000 states/s
+ *   spin 6.5.2, -O2       no errors                 8,148,778 states  39,807,892 transitions  13.2 s  616,000 states/s
+ *   exitbox, Deno 2.9.6   holds                     6,740,406 states  32,505,246 transitions  14.5 s  465,000 states/s
  *   spin, -DBROKEN        assertion violated: completed[i] == begun[i]
  *   exitbox               no-fabricated-completion is violated (with the first version's three policy values)
  *
- *   exitbox explore sidecar-completion:vps=3 --reductions fingerprints
+ *   exitbox explore sidecar-completion:vps=3 --reductions fingerprints --property no-fabricated-completion \
+ *       --property page-ownership --property exactly-once --property no-vmm-crash --property no-lost-wakeup \
+ *       --property no-deadlock
  */
 
 #ifndef VPS
