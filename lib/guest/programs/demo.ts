@@ -589,29 +589,6 @@ ipi_handler:
         pop rax
 spurious_handler:
         iretq
-
-; vector, error code and RIP are on the stack; whoever holds the console's lock, this VP prints
-exception:
-        STRING(\\nVP )
-        mov eax, r15d
-        call print_decimal
-        STRING(: exception )
-        pop rax
-        call print_decimal
-        STRING(, error code )
-        pop rax
-        mov cl, 8
-        call print_hex
-        STRING(, at )
-        pop rax
-        mov cl, 16
-        call print_hex
-        STRING(\\n)
-        mov eax, 2
-        out EXIT_PORT, eax
-.end:   cli
-        hlt
-        jmp .end
 `;
 
 const DATA = `

@@ -6,10 +6,33 @@
  */
 
 /**
- * Printing, a line at a time under a lock: `begin_line`, `end_line`, `print_string`, `print_decimal`, `print_hex`. The
- * program has `COM1`, the word `console_lock`, and its VP's number in R15D.
+ * Printing, a line at a time under a lock: `begin_line`, `end_line`, `print_string`, `print_decimal`, `print_hex`, and the
+ * end of a guest by an `exception`. The program has `COM1`, `EXIT_PORT`, the word `console_lock`, and its VP's number in R15D.
  */
 export const PRINTING = `
+; vector, error code and RIP are on the stack; whoever holds the console's lock, this VP prints
+exception:
+        STRING(\\nVP )
+        mov eax, r15d
+        call print_decimal
+        STRING(: exception )
+        pop rax
+        call print_decimal
+        STRING(, error code )
+        pop rax
+        mov cl, 8
+        call print_hex
+        STRING(, at )
+        pop rax
+        mov cl, 16
+        call print_hex
+        STRING(\\n)
+        mov eax, 2
+        out EXIT_PORT, eax
+.end:   cli
+        hlt
+        jmp .end
+
 lock_console:
         lock bts dword [console_lock], 0
         jnc .taken

@@ -404,29 +404,6 @@ set_gate:
         mov qword [rdi + 8], 0
         ret
 
-; vector, error code and RIP are on the stack
-exception:
-        STRING(\\nVP )
-        mov eax, r15d
-        call print_decimal
-        STRING(: exception )
-        pop rax
-        call print_decimal
-        STRING(, error code )
-        pop rax
-        mov cl, 8
-        call print_hex
-        STRING(, at )
-        pop rax
-        mov cl, 16
-        call print_hex
-        STRING(\\n)
-        mov eax, 2
-        out EXIT_PORT, eax
-.end:   cli
-        hlt
-        jmp .end
-
 ; prints and removes the ECX characters above the return address
 print_stack:
         lea rsi, [rsp + 8]
