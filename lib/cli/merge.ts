@@ -5,7 +5,7 @@
  */
 
 import { mergeReports, type Report } from "../explore/report.ts";
-import { BadInput } from "../memory/bad_input.ts";
+import { parseJson } from "../memory/json_document.ts";
 import { type Command, command } from "./command.ts";
 import { jsonFlag, outFlag } from "./explore_flags.ts";
 import { fileName, grouped, printViolation, reportCode, writeSchedule } from "./explore_output.ts";
@@ -41,15 +41,6 @@ export const mergeCommand: Command = command({
     return reportCode(report);
   },
 });
-
-function parseJson(text: string, path: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message.split("\n")[0] : String(error);
-    throw new BadInput(`${path}: not a whole JSON document: ${reason}`);
-  }
-}
 
 async function writeAll(folder: string, report: Report, printer: Printer): Promise<void> {
   for (const { property, schedule } of report.violations) {

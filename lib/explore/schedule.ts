@@ -22,6 +22,7 @@
  * @module
  */
 import { BadInput } from "../memory/bad_input.ts";
+import { parseJson } from "../memory/json_document.ts";
 import type { Choice, Engine } from "./engine.ts";
 import type { MemoryModel } from "./system.ts";
 
@@ -124,14 +125,7 @@ export function scheduleText(schedule: Schedule): string {
  * Throws {@linkcode BadInput}, in one line, when the text is no schedule of this version, or was cut or edited.
  */
 export function parseSchedule(text: string, name: string): Schedule {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message.split("\n")[0] : String(error);
-    throw new BadInput(`${name}: not a whole JSON document: ${reason}`);
-  }
-  return checkSchedule(value, name);
+  return checkSchedule(parseJson(text, name), name);
 }
 
 /** Checks that a value from JSON is a schedule; as {@linkcode parseSchedule}. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { BadInput } from "../memory/bad_input.ts";
+import { parseJson } from "../memory/json_document.ts";
 import { suggestion } from "../memory/nearest_name.ts";
 
 /** An object of a JSON document, with the name of the place where it is. */
@@ -20,13 +21,7 @@ export class JsonFields {
 
   /** The object in `text`; `document` is what errors call it. Throws {@linkcode BadInput}. */
   static parse(text: string, document: string): JsonFields {
-    let value: unknown;
-    try {
-      value = JSON.parse(text);
-    } catch (error) {
-      const reason = error instanceof Error ? error.message.split("\n")[0] : String(error);
-      throw new BadInput(`${document}: not a whole JSON document: ${reason}`);
-    }
+    const value = parseJson(text, document);
     if (!isObject(value)) throw new BadInput(`${document}: a JSON object is expected`);
     return new JsonFields(document, "", value);
   }
